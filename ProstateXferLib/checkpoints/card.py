@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model card: everything a pipeline needs to know about a checkpoint, and everything its user should."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from ProstateXferLib.errors import ProstateXferError
+from ProstateXferLib.images.intensity import IntensityRule
+from ProstateXferLib.images.structures import Structure
+
+CARD_VERSION = 1
+TASKS = ("segmentation", "synthesis", "encoder")
+ARCHITECTURES = ("mr_dinov3", "dgcf", "dinov3")
+RESEARCH_ONLY = "Research use only; not a medical device and not for clinical decisions."
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes what the network sees.
+
+    Attributes:
+        intensity: rule that maps voxel values to network input.
+        spacing_yx_mm: in-plane spacing the slices are resampled to (posterior, left axis); None keeps the image's own.
+        resize_yx: rows, columns every slice is resized to regardless of its aspect (DGCF); None does not resize.
+        tile_yx: rows, columns of a network tile, multiples of 16; None runs each slice whole.
+        encoder_range: range to which [-1, 1] is shifted before the DINOv3 encoder of a DGCF. The reference feeds MR as
+            [0, 2] by an oversight and CT or CBCT as [-1, 1]; a checkpoint needs what it was trained with.
+    """
+
+    intensity: IntensityRule
+    spacing_yx_mm: tuple[float, float] | None = None
+    resize_yx: tuple[int, int] | None = None
+    tile_yx: tuple[int, int] | None = None
+    encoder_range: tuple[float, float] = (-1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Head:
+    """One decoder head of a segmentation model.
+
+    Attributes:
+        name: the head's name in the weights ("segmentation" for a single published head).
+        values: label value in the output for each class after the background, in class order.
+        within: name of the structure around which alone this head is decoded, None for the whole image.
+        margin_mm: how far beyond that structure it may find something.
+        min_volume_cm3: connected components smaller than this are removed.
+        largest_only: keep the largest connected component alone (a gland is one).
+    """
+
+    name: str
+    values: tuple[int, ...]
+    within: str | None = None
+    margin_mm: float = 0.0
+    min_volume_cm3: float = 0.0
+    largest_only: bool = False
+
+
+@dataclass(frozen=True)
+class Score:
+    """One result on cases that the model never saw: metric, value, data, number of cases."""
+
+    metric: str
+    value: float
+    data: str
+    cases: int
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a checkpoint is, how to run it, what it was trained on and how far to trust it.
+
+    Attributes:
+        name: short name, unique in the registry.
+        task: "segmentation", "synthesis" or "encoder".
+        architecture: "mr_dinov3", "dgcf" or "dinov3".
+        arguments: JSON values that the state dict alone does not tell (eps, rope_dtype, blocks).
+        inputs: sequence names in channel order: "T2w", "CBCT", ...
+        preprocessing: None for encoders.
+        structures: what the label values mean (segmentation).
+        heads: the decoder heads (segmentation).
+        hu_range: HU of network output -1 and 1 (synthesis).
+        training_data, licence, citation, intended_use: plain sentences.
+        scores: results on cases never seen in training.
+        history: stages and imports that led here, oldest first (file names and sha256 of what each started from).
+    """
+
+    name: str
+    task: str
+    architecture: str
+    title: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ("T2w",)
+    preprocessing: Preprocessing | None = None
+    structures: tuple[Structure, ...] = ()
+    heads: tuple[Head, ...] = ()
+    hu_range: tuple[float, float] | None = None
+    training_data: str = "not stated"
+    licence: str = "not stated"
+    citation: str = ""
+    intended_use: str = RESEARCH_ONLY
+    scores: tuple[Score, ...] = ()
+    history: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ProstateXferError(f"Model card '{self.name}': task '{self.task}' is none of {', '.join(TASKS)}.")
+        if self.architecture not in ARCHITECTURES:
+            raise ProstateXferError(
+                f"Model card '{self.name}': architecture '{self.architecture}' is not known to this version "
+                f"({', '.join(ARCHITECTURES)}); update ProstateXfer."
+            )
+        if self.task == "segmentation":
+            self._check_heads()
+        if self.task == "synthesis" and (self.hu_range is None or self.hu_range[0] >= self.hu_range[1]):
+            raise ProstateXferError(f"Model card '{self.name}': a synthesis model needs an increasing hu_range.")
+        if self.task != "encoder" and self.preprocessing is None:
+            raise ProstateXferError(f"Model card '{self.name}': the preprocessing is missing.")
+
+    def _check_heads(self) -> None:
+        known = {structure.value for structure in self.structures}
+        values = [value for head in self.heads for value in head.values]
+        if not values:
+            raise ProstateXferError(f"Model card '{self.name}': a segmentation model needs at least one head.")
+        if len(values) != len(set(values)) or not set(values) <= known or 0 in values:
+            raise ProstateXferError(
+                f"Model card '{self.name}': the heads' label values {values} must be distinct, not 0, and among the "
+                f"structures {sorted(known)}."
+            )
+        names = {structure.name for structure in self.structures}
+        for head in self.heads:
+            if head.within is not None and head.within not in names:
+                raise ProstateXferError(
+                    f"Model card '{self.name}': head '{head.name}' works within '{head.within}', which is no structure."
+                )
+
+    def to_json(self) -> str:
+        """One JSON object with sorted keys, the form stored in the file header."""
+        return json.dumps(
+            {"card_version": CARD_VERSION, **dataclasses.asdict(self)}, sort_keys=True, ensure_ascii=False
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "ModelCard":
+        """The inverse of `to_json`.
+
+        Raises:
+            ProstateXferError: not JSON, a later card version, an unknown or missing field.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ProstateXferError("The model card is not valid JSON: the file is damaged, get it again.") from error
+        if not isinstance(values, dict):
+            raise ProstateXferError("The model card is not a JSON object: the file is damaged, get it again.")
+        version = values.pop("card_version", None)
+        if version != CARD_VERSION:
+            raise ProstateXferError(
+                f"The model card has version {version}, this ProstateXfer reads version {CARD_VERSION}: update "
+                "ProstateXfer."
+            )
+        try:
+            return _card_from(values)
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise ProstateXferError(
+                f"The model card of '{values.get('name', '?')}' is malformed ({error}): get the file again."
+            ) from error
+
+
+def _card_from(values: dict[str, Any]) -> ModelCard:
+    values = dict(values)
+    preprocessing = values.get("preprocessing")
+    if preprocessing is not None:
+        values["preprocessing"] = _preprocessing_from(preprocessing)
+    values["structures"] = tuple(Structure.from_json(item) for item in values.get("structures", ()))
+    values["heads"] = tuple(Head(**{**item, "values": tuple(item["values"])}) for item in values.get("heads", ()))
+    values["scores"] = tuple(Score(**item) for item in values.get("scores", ()))
+    for key in ("inputs", "history"):
+        values[key] = tuple(values.get(key, ()))
+    if values.get("hu_range") is not None:
+        values["hu_range"] = tuple(float(value) for value in values["hu_range"])
+    return ModelCard(**values)
+
+
+def _preprocessing_from(values: dict[str, Any]) -> Preprocessing:
+    pairs = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key != "intensity"
+    }
+    return Preprocessing(intensity=IntensityRule.from_json(values["intensity"]), **pairs)

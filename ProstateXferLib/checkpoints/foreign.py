@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening checkpoints from strangers without running anything that is in them.
+
+A `.pth` is a pickle, and a pickle is a program. It is opened with torch's weights-only unpickler, which builds tensors
+and plain containers and nothing else; the few numpy types that training frameworks leave beside the weights are
+allowed by name below. Anything else ends in a refusal, never in a second, looser attempt.
+"""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ProstateXferLib.errors import ProstateXferError
+
+WRAPPERS = ("state_dict", "model", "network_weights", "net")
+"""Keys under which training frameworks put the weights (Lightning, timm scripts, nnU-Net)."""
+
+
+def read_foreign(path: Path) -> dict[str, Any]:
+    """The content of a foreign .pth, .pt, .bin or .safetensors file: nested dicts of tensors and plain values.
+
+    Raises:
+        ProstateXferError: missing, cut off, no weights, or holding objects that are not data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ProstateXferError(f"There is no file '{path}': check the path.")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    content = _read_pickle(path)
+    if not isinstance(content, Mapping):
+        raise ProstateXferError(f"'{path.name}' holds a {type(content).__name__}, not a dictionary of weights.")
+    return dict(content)
+
+
+def state_dict_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The weights inside a foreign file, without wrappers and without the `module.` that DataParallel adds."""
+    for key in WRAPPERS:
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    keys = list(content)
+    if keys and all(str(key).startswith("module.") for key in keys):
+        return {key.removeprefix("module."): value for key, value in content.items()}
+    return content
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ProstateXferError(f"'{path.name}' is not a complete safetensors file ({error}): get it again.") from error
+
+
+def _read_pickle(path: Path) -> Any:
+    import torch
+
+    try:
+        with torch.serialization.safe_globals(_harmless_types()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+            raise ProstateXferError(
+                f"'{path.name}' holds Python objects that are not weights ({_offender(str(error))}), which "
+                "could run code; "
+                "nothing in it was executed. Ask its author for a plain state dict or a safetensors file."
+            ) from error
+        raise _unreadable(path, error) from error
+    except (EOFError, RuntimeError, ValueError, zipfile.BadZipFile, KeyError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ProstateXferError:
+    reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+    return ProstateXferError(
+        f"'{path.name}' is not a PyTorch checkpoint or is cut off ({reason}): get the file again and compare its size."
+    )
+
+
+def _offender(message: str) -> str:
+    """The name of the refused type out of torch's long explanation."""
+    import re
+
+    found = re.search(r"GLOBAL ([\w.]+)", message) or re.search(
+        r"Unsupported (?:class|operand|global):? ?([\w.]+)", message
+    )
+    return found[1] if found else "an unlisted type"
+
+
+def _harmless_types() -> list:
+    """numpy scalars and dtypes: nnU-Net and others log such numbers beside the weights."""
+    import numpy as np
+    from numpy._core.multiarray import scalar
+
+    dtypes = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
+    return [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype, *dtypes]

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`load_checkpoint`: a path or a registered name to a card and a network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ProstateXferLib.checkpoints.card import ModelCard
+from ProstateXferLib.checkpoints.file_format import file_sha256, read_card, read_checkpoint
+from ProstateXferLib.checkpoints.registry import resolve
+from ProstateXferLib.errors import ProstateXferError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ENCODER_PREFIX, GENERATOR_PREFIX = "dino_encoder.", "generator."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk: its card, where it is, and the sha256 of the file."""
+
+    card: ModelCard
+    path: Path
+    sha256: str
+
+    def build(self) -> "nn.Module":
+        """The network in eval mode, fp32, on the CPU: DINOv3, MRDINOv3, GuidedDGCF, or DGCF where no encoder is stored.
+
+        Raises:
+            ProstateXferError: the file was altered, or its weights do not fit the architecture of its card.
+        """
+        return build_network(*read_checkpoint(self.path))
+
+
+def load_checkpoint(path_or_name: str | Path) -> Checkpoint:
+    """Open a checkpoint file, or a model of the registry by its name.
+
+    Raises:
+        ProstateXferError: no such file or name, a foreign file (import it first), cut off, or a malformed card.
+    """
+    path = resolve(path_or_name)
+    return Checkpoint(read_card(path), path, file_sha256(path))
+
+
+def build_network(card: ModelCard, state: Mapping[str, Any]) -> "nn.Module":
+    """The network of a card and its weights, fp32, in eval mode.
+
+    Raises:
+        ProstateXferError: the weights do not fit the card.
+    """
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    return _BUILDERS[card.architecture](card, state).eval()
+
+
+def _build_dinov3(card: ModelCard, state: dict[str, Any]) -> "nn.Module":
+    from ProstateXferLib.networks.dinov3 import DINOv3
+
+    return DINOv3.from_state_dict(state, **_encoder_arguments(card))
+
+
+def _build_mr_dinov3(card: ModelCard, state: dict[str, Any]) -> "nn.Module":
+    from ProstateXferLib.networks.mr_dinov3 import MRDINOv3
+
+    network = MRDINOv3.from_state_dict(state, **_encoder_arguments(card), blocks=card.arguments.get("blocks"))
+    for head in card.heads:
+        module = network.heads.get(head.name)
+        if module is None or module.classes != 1 + len(head.values):
+            classes = "no such head" if module is None else f"{module.classes} classes"
+            raise ProstateXferError(
+                f"Model '{card.name}': the card's head '{head.name}' has {1 + len(head.values)} classes, the "
+                f"weights have {classes}: the file is inconsistent, get it again."
+            )
+    return network
+
+
+def _build_dgcf(card: ModelCard, state: dict[str, Any]) -> "nn.Module":
+    from ProstateXferLib.networks.dgcf import DGCF
+    from ProstateXferLib.networks.dinov3 import DINOv3
+    from ProstateXferLib.networks.guided_dgcf import GuidedDGCF
+
+    parts = {
+        prefix: {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        for prefix in (GENERATOR_PREFIX, ENCODER_PREFIX)
+    }
+    generator = DGCF.from_state_dict(parts[GENERATOR_PREFIX])
+    if not parts[ENCODER_PREFIX]:
+        return generator
+    encoder = DINOv3.from_state_dict(parts[ENCODER_PREFIX], **_encoder_arguments(card))
+    return GuidedDGCF(
+        generator, encoder, encoder_range=card.preprocessing.encoder_range, blocks=card.arguments.get("blocks")
+    )
+
+
+def _encoder_arguments(card: ModelCard) -> dict[str, Any]:
+    return {key: card.arguments.get(key) for key in ("eps", "rope_dtype")}
+
+
+_BUILDERS = {"dinov3": _build_dinov3, "mr_dinov3": _build_mr_dinov3, "dgcf": _build_dgcf}

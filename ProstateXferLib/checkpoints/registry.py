@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The models that ProstateXfer knows by name: shipped, in the user's folder, or to be fetched or imported."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ProstateXferLib.checkpoints.file_format import SUFFIX
+from ProstateXferLib.errors import ProstateXferError
+from ProstateXferLib.resources_dir import resources_dir
+
+REGISTRY_FILE = "registry.json"
+MODELS_VARIABLE = "PROSTATEXFER_MODELS"
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """One registry entry.
+
+    Attributes:
+        name: what `load_checkpoint` and the command line take.
+        task: "segmentation", "synthesis" or "encoder".
+        title: one line for a list.
+        licence, citation: of the weights.
+        file: file name inside a models folder; None for weights that must be imported by the user.
+        sha256: of the file; None only where `file` is None.
+        url: where `prostatexfer models --fetch` downloads the file; None where it is shipped or may not be passed on.
+        obtain: for weights that the user must get and import: where from and how.
+    """
+
+    name: str
+    task: str
+    title: str
+    licence: str
+    citation: str = ""
+    file: str | None = None
+    sha256: str | None = None
+    url: str | None = None
+    obtain: str | None = None
+
+    def path(self) -> Path | None:
+        """Where the file lies on this machine, None when it is not here."""
+        if self.file is None:
+            return None
+        return next((folder / self.file for folder in models_folders() if (folder / self.file).is_file()), None)
+
+
+def models_folders() -> list[Path]:
+    """Folders searched for models: $PROSTATEXFER_MODELS (an offline folder), the user's own, the shipped ones."""
+    named = [Path(folder) for folder in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if folder]
+    return [*named, user_models_folder(), resources_dir() / "Models"]
+
+
+def user_models_folder() -> Path:
+    """Where fetched models go: ~/.prostatexfer/models, or the first folder of $PROSTATEXFER_MODELS."""
+    named = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)[0]
+    return Path(named) if named else Path.home() / ".prostatexfer" / "models"
+
+
+def known_models() -> list[KnownModel]:
+    """All registry entries: the shipped registry, extended or overridden by a registry.json in the other folders.
+
+    Raises:
+        ProstateXferError: a registry file is malformed.
+    """
+    entries: dict[str, KnownModel] = {}
+    for folder in reversed(models_folders()):
+        path = folder / REGISTRY_FILE
+        if path.is_file():
+            entries.update({model.name: model for model in _read(path)})
+    return list(entries.values())
+
+
+def resolve(path_or_name: str | Path) -> Path:
+    """The file of a path or a registered name.
+
+    Raises:
+        ProstateXferError: neither a file nor a name, or a known name whose file is not on this machine.
+    """
+    path = Path(path_or_name).expanduser()
+    if path.is_file():
+        return path
+    name = str(path_or_name)
+    if path.suffix or len(path.parts) > 1:
+        raise ProstateXferError(
+            f"There is no checkpoint '{name}': check the path, or list the models: prostatexfer models"
+        )
+    models = known_models()
+    model = next((m for m in models if m.name == name), None)
+    if model is None:
+        loose = next((f / f"{name}{SUFFIX}" for f in models_folders() if (f / f"{name}{SUFFIX}").is_file()), None)
+        if loose is not None:
+            return loose
+        raise ProstateXferError(
+            f"There is no model named '{name}': choose one of {', '.join(m.name for m in models if m.file)} or "
+            "give a file."
+        )
+    found = model.path()
+    if found is not None:
+        return found
+    how = (
+        f"fetch it: prostatexfer models --fetch {name}"
+        if model.url
+        else (model.obtain or "put its file into a models folder")
+    )
+    raise ProstateXferError(f"The model '{name}' is not on this machine; {how}")
+
+
+def _read(path: Path) -> list[KnownModel]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        models = [KnownModel(**entry) for entry in values["models"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ProstateXferError(f"The model registry '{path}' is malformed ({error}): repair or remove it.") from error
+    for model in models:
+        if model.file is not None and not model.sha256:
+            raise ProstateXferError(f"The model registry '{path}' gives no sha256 for '{model.name}': add it.")
+    return models

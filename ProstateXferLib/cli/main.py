@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The front of the command line: finds the command, runs it, turns whatever happens into a sentence and an exit code.
+
+A command is a module with `add_arguments(parser)` and `run(args) -> int`. Only the module of the command in hand is
+imported, so that `prostatexfer --help` does not wait for PyTorch.
+"""
+
+import argparse
+import io
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import NoReturn
+
+from ProstateXferLib.cli.exit_codes import ExitCode, UsageError
+from ProstateXferLib.cli.packages import advice_for_missing
+from ProstateXferLib.cli.progress import JsonProgress
+from ProstateXferLib.cli.stopping import stop_signals
+from ProstateXferLib.errors import CancelledError, ProstateXferError
+from ProstateXferLib.version import __version__
+
+PROGRAM = "prostatexfer"
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command is written, and its line in `--help`."""
+
+    module: str
+    help: str
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("ProstateXferLib.cli.demo", "segment, synthesize, measure and report on an example, in one go"),
+    "models": Command("ProstateXferLib.cli.models", "list the known models, and show one's card"),
+    "import": Command("ProstateXferLib.cli.import_checkpoint", "turn another project's weights into a checkpoint"),
+    "segment": Command("ProstateXferLib.cli.segment", "segment the prostate and lesions on an MRI"),
+    "synthesize": Command("ProstateXferLib.cli.synthesize", "make a synthetic CT from an MRI or a cone-beam CT"),
+    "measure": Command("ProstateXferLib.cli.measure", "measure the structures of a segmentation"),
+    "train": Command("ProstateXferLib.cli.train", "train or fine-tune a checkpoint, stage by stage"),
+    "phantom": Command("ProstateXferLib.cli.phantom", "write a synthetic pelvis with known truth"),
+    "doctor": Command("ProstateXferLib.cli.doctor", "say what is installed, what is missing and what to do about it"),
+}
+
+EPILOG = """\
+exit codes: 0 done; 1 the work failed; 2 wrong use; 3 some cases of a batch failed; 130 cancelled.
+For research use only: not a medical device."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `prostatexfer` with `argv` (default: this process's) and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # A look ahead, since these two also shape how a failure before or during parsing is told.
+    debug, as_json = "--debug" in words, "--json" in words
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show "cm³" is no reason to fail
+    try:
+        with stop_signals():
+            args = _parse(words)
+            logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+            logging.getLogger("ProstateXferLib").setLevel(logging.DEBUG if debug else logging.WARNING)
+            code = args.run(args)
+            sys.stdout.flush()  # here, where a closed pipe is still ours to handle
+            return int(code)
+    except SystemExit:  # argparse has printed the help or the version
+        return ExitCode.DONE
+    except BrokenPipeError:
+        # The reader (`| head`) has gone; without this Python complains once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
+    except (KeyboardInterrupt, CancelledError) as stop:
+        return _fail(str(stop) or "Cancelled.", ExitCode.CANCELLED, debug, as_json)
+    except UsageError as error:
+        return _fail(str(error), ExitCode.WRONG_USE, debug, as_json)
+    except ProstateXferError as error:
+        return _fail(str(error), ExitCode.FAILED, debug, as_json)
+    except ModuleNotFoundError as error:
+        return _fail(advice_for_missing(error.name) or _unexpected(error), ExitCode.FAILED, debug, as_json)
+    except Exception as error:
+        return _fail(_unexpected(error), ExitCode.FAILED, debug, as_json)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints end like every other error: one sentence, and an event where JSON was asked for."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    # SUPPRESS: --debug may stand before or after the command, and the later parser must not reset the earlier's answer.
+    common = _Parser(add_help=False)
+    common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error arose")
+    parser = _Parser(
+        prog=PROGRAM,
+        description="Prostate and lesion segmentation on MRI, and synthetic CT, by transfer of large encoders.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common],
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    named = next((word for word in words if not word.startswith("-")), None)
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=command.help,
+            description=f"{command.help[0].upper()}{command.help[1:]}.",
+            parents=[common],
+            allow_abbrev=False,
+        )
+        if name == named:
+            module = import_module(command.module)
+            module.add_arguments(sub)
+            sub.add_argument("--json", action="store_true", help="report as JSON, one object a line, on stdout")
+            sub.set_defaults(run=module.run)
+    return parser.parse_args(words or ["--help"])
+
+
+def _unexpected(error: Exception) -> str:
+    detail = " ".join(str(error).split())
+    return f"unexpected {type(error).__name__}{f': {detail}' if detail else ''} (run again with --debug to see where)."
+
+
+def _fail(sentence: str, code: ExitCode, debug: bool, as_json: bool) -> int:
+    """Tell the failure on stderr (and as an event, where the reader wants JSON); to be called while it is handled."""
+    if debug and code is not ExitCode.CANCELLED:
+        traceback.print_exc()
+    if as_json:
+        JsonProgress().error(sentence, code)
+    print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+    return code

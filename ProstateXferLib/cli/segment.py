@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`prostatexfer segment`: an MR goes in; a `.seg.nrrd`, its measurements and a record of the run come out."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from ProstateXferLib.cli.exit_codes import ExitCode
+from ProstateXferLib.cli.pipeline_options import add_pipeline_arguments, set_threads
+from ProstateXferLib.cli.progress import make_progress
+
+DEFAULT_MODEL = "prostate-dil-small"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Image, model, outputs."""
+    parser.add_argument("image", type=Path, help="T2w image: NIfTI, NRRD, MetaImage or a DICOM folder")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="segmentation to write (.seg.nrrd, or a label map)"
+    )
+    parser.add_argument(
+        "-m",
+        "--model",
+        nargs="+",
+        default=[DEFAULT_MODEL],
+        help=f"checkpoint file(s) or name(s); several are averaged (default {DEFAULT_MODEL})",
+    )
+    parser.add_argument("--tta", action="store_true", help="average over four mirrorings (four times the work)")
+    parser.add_argument("--decode-everything", action="store_true", help="also decode outside the body and the gland")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the measurements as CSV")
+    parser.add_argument("--probabilities", type=Path, metavar="FOLDER", help="write a probability map per structure")
+    add_pipeline_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Segment, write, measure, print the table."""
+    set_threads(args)
+    from ProstateXferLib.files import write_text
+    from ProstateXferLib.images.io import read_image, write_image
+    from ProstateXferLib.images.segmentation_file import SEGMENTATION_SUFFIX
+    from ProstateXferLib.metrics.measure import measure
+    from ProstateXferLib.pipelines.segmenter import Segmenter
+    from ProstateXferLib.reports.table import measurements_text, write_measurements_csv
+
+    progress = make_progress(args.json)
+    segmenter = Segmenter(
+        args.model,
+        device=args.device,
+        tta=args.tta,
+        precision=args.precision,
+        skip_outside=not args.decode_everything,
+    )
+    segmentation = segmenter.predict(read_image(args.image), progress)
+    measurements = measure(segmentation)
+    if args.output.name.lower().endswith(SEGMENTATION_SUFFIX):
+        segmentation.write(args.output)
+    else:
+        write_image(segmentation.labels, args.output)
+    record = args.output.with_name(f"{args.output.name}.json")
+    provenance = {"image": str(args.image), **segmentation.provenance.to_dict()}
+    write_text(record, json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
+    if args.csv is not None:
+        write_measurements_csv(measurements, args.csv)
+    if args.probabilities is not None:
+        args.probabilities.mkdir(parents=True, exist_ok=True)
+        for name, volume in segmentation.probabilities.items():
+            write_image(volume, args.probabilities / f"{name.lower().replace(' ', '-')}.nii.gz")
+    progress.result(
+        {"segmentation": args.output, "record": record, "measurements": [asdict(row) for row in measurements]},
+        text=f"{measurements_text(measurements)}\n\nResearch use only. Written: {args.output}",
+    )
+    return ExitCode.DONE

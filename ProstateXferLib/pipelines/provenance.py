@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must be known to repeat a result: models, versions, options, input, device, warnings."""
+
+import hashlib
+import platform
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import SimpleITK as sitk
+
+from ProstateXferLib.version import __version__
+
+_PACKAGES = ("torch", "numpy", "SimpleITK", "scipy", "safetensors")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """A record of one run; goes into JSON beside the outputs.
+
+    Attributes:
+        models: name and sha256 of every checkpoint.
+        options: device, precision and whatever else the pipeline was told, as it was resolved.
+        input_sha256: sequence name -> hash over voxels and geometry of the image.
+        versions: ProstateXfer, Python and the packages that compute.
+        started_utc, seconds: when, and for how long.
+        warnings: fallbacks that were taken.
+    """
+
+    models: tuple[dict[str, str], ...]
+    options: dict[str, Any]
+    input_sha256: dict[str, str]
+    versions: dict[str, str]
+    started_utc: str
+    seconds: float
+    warnings: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def image_sha256(image: sitk.Image) -> str:
+    """Hash over pixel type, size, spacing, origin, direction and voxels: equal images, equal hash, whatever "
+    "the file."""
+    geometry = (
+        image.GetPixelIDTypeAsString(),
+        image.GetSize(),
+        image.GetSpacing(),
+        image.GetOrigin(),
+        image.GetDirection(),
+    )
+    digest = hashlib.sha256(repr(geometry).encode())
+    digest.update(sitk.GetArrayViewFromImage(image).tobytes())
+    return digest.hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of this library, Python, and the packages that compute."""
+    versions = {"prostatexfer": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # Slicer bundles some without metadata
+            versions[package] = "unknown"
+    return versions
+
+
+def now_utc() -> str:
+    """Current time, ISO 8601, seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class WarningLog:
+    """Progress that passes everything on and remembers the warnings for the provenance."""
+
+    def __init__(self, inner) -> None:
+        self._inner, self.warnings = inner, []
+
+    def update(self, step: str, fraction: float, message: str = "") -> None:
+        """Pass on."""
+        self._inner.update(step, fraction, message)
+
+    def warn(self, message: str) -> None:
+        """Remember and pass on."""
+        self.warnings.append(message)
+        self._inner.warn(message)
+
+    def cancelled(self) -> bool:
+        """Ask the watcher."""
+        return self._inner.cancelled()

@@ -18,8 +18,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         ProstateXferError: the folder is missing or not writable, or the disk is full.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise ProstateXferError(f"The folder '{path.parent}' does not exist: create it or choose another.")
+    require_folder_of(path)
     # The full ending (.seg.nrrd, .nii.gz) is kept because writers choose the format by it.
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
     try:
@@ -31,6 +30,21 @@ def atomic_file(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_folder_of(path: Path) -> None:
+    """Raise ProstateXferError unless the folder that a file is to be written into exists; ask it before long work."""
+    if not Path(path).parent.is_dir():
+        raise ProstateXferError(f"The folder '{Path(path).parent}' does not exist: create it or choose another.")
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder and those above it; one that exists is as good."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ProstateXferError(f"Cannot make the folder '{folder}' ({error.strerror}): choose another.") from error
+    return Path(folder)
 
 
 def write_text(path: Path, text: str) -> Path:

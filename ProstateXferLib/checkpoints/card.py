@@ -11,8 +11,11 @@ from ProstateXferLib.images.intensity import IntensityRule
 from ProstateXferLib.images.structures import Structure
 
 CARD_VERSION = 1
-TASKS = ("segmentation", "synthesis", "encoder")
-ARCHITECTURES = ("mr_dinov3", "dgcf", "dinov3")
+ARCHITECTURE_OF = {"segmentation": "mr_dinov3", "synthesis": "dgcf", "encoder": "dinov3"}
+TASKS = tuple(ARCHITECTURE_OF)
+ARCHITECTURES = tuple(ARCHITECTURE_OF.values())
+TILE_MULTIPLE = 16
+"""Side of a DINOv3 patch; networks/dinov3.py has it too, but a card is read without torch."""
 RESEARCH_ONLY = "Research use only; not a medical device and not for clinical decisions."
 
 
@@ -34,6 +37,19 @@ class Preprocessing:
     resize_yx: tuple[int, int] | None = None
     tile_yx: tuple[int, int] | None = None
     encoder_range: tuple[float, float] = (-1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("spacing_yx_mm", "resize_yx", "tile_yx", "encoder_range"):
+            pair = getattr(self, name)
+            numbers = isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(v, int | float) for v in pair)
+            if pair is not None and (not numbers or (name != "encoder_range" and min(pair) <= 0)):
+                raise ProstateXferError(f"The preprocessing's {name} must be two positive numbers, not {pair}.")
+        if self.encoder_range is None or not self.encoder_range[0] < self.encoder_range[1]:
+            raise ProstateXferError(f"The preprocessing's encoder_range must increase; it is {self.encoder_range}.")
+        if self.tile_yx is not None and any(side % TILE_MULTIPLE for side in self.tile_yx):
+            raise ProstateXferError(
+                f"The preprocessing's tile_yx must be multiples of {TILE_MULTIPLE} pixels; it is {self.tile_yx}."
+            )
 
 
 @dataclass(frozen=True)
@@ -111,12 +127,19 @@ class ModelCard:
                 f"Model card '{self.name}': architecture '{self.architecture}' is not known to this version "
                 f"({', '.join(ARCHITECTURES)}); update ProstateXfer."
             )
+        if self.architecture != ARCHITECTURE_OF[self.task]:
+            raise ProstateXferError(
+                f"Model card '{self.name}': the architecture '{self.architecture}' cannot do the task '{self.task}'."
+            )
         if self.task == "segmentation":
             self._check_heads()
-        if self.task == "synthesis" and (self.hu_range is None or self.hu_range[0] >= self.hu_range[1]):
+        span = self.hu_range or ()
+        if self.task == "synthesis" and not (len(span) == 2 and span[0] < span[1]):
             raise ProstateXferError(f"Model card '{self.name}': a synthesis model needs an increasing hu_range.")
-        if self.task != "encoder" and self.preprocessing is None:
-            raise ProstateXferError(f"Model card '{self.name}': the preprocessing is missing.")
+        if self.task != "encoder" and (self.preprocessing is None or not self.inputs):
+            raise ProstateXferError(f"Model card '{self.name}': the preprocessing or the input's name is missing.")
+        if not isinstance(self.arguments, dict):
+            raise ProstateXferError(f"Model card '{self.name}': the arguments must be a JSON object.")
 
     def _check_heads(self) -> None:
         known = {structure.value for structure in self.structures}
@@ -129,6 +152,10 @@ class ModelCard:
                 f"structures {sorted(known)}."
             )
         names = {structure.name for structure in self.structures}
+        if len(names) != len(self.structures) or len(known) != len(self.structures):
+            raise ProstateXferError(
+                f"Model card '{self.name}': two structures have the same name or label value; each must have its own."
+            )
         for head in self.heads:
             if head.within is not None and head.within not in names:
                 raise ProstateXferError(
@@ -150,7 +177,7 @@ class ModelCard:
         """
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ProstateXferError("The model card is not valid JSON: the file is damaged, get it again.") from error
         if not isinstance(values, dict):
             raise ProstateXferError("The model card is not a JSON object: the file is damaged, get it again.")
@@ -162,7 +189,7 @@ class ModelCard:
             )
         try:
             return _card_from(values)
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
+        except (TypeError, LookupError, ValueError, AttributeError) as error:
             raise ProstateXferError(
                 f"The model card of '{values.get('name', '?')}' is malformed ({error}): get the file again."
             ) from error

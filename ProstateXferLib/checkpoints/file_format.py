@@ -36,6 +36,7 @@ def write_checkpoint(path: Path, card: ModelCard, state: Mapping[str, Any]) -> P
         ProstateXferError: wrong ending, folder missing or not writable, disk full, non-finite weights.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     path = Path(path)
@@ -46,11 +47,14 @@ def write_checkpoint(path: Path, card: ModelCard, state: Mapping[str, Any]) -> P
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ProstateXferError(f"Weight '{key}' of model '{card.name}' is NaN or infinite: nothing was written.")
     text = card.to_json()
-    with atomic_file(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": FORMAT, "card": text})
-        header, start = read_header(temporary)
-        digest = _content_sha256(temporary, text, header, start)
-        save_file(tensors, temporary, metadata={"format": FORMAT, "card": text, "content_sha256": digest})
+    try:
+        with atomic_file(path) as temporary:
+            save_file(tensors, temporary, metadata={"format": FORMAT, "card": text})
+            header, start = read_header(temporary)
+            digest = _content_sha256(temporary, text, header, start)
+            save_file(tensors, temporary, metadata={"format": FORMAT, "card": text, "content_sha256": digest})
+    except SafetensorError as error:  # a full disk ends here: the library has no OSError
+        raise ProstateXferError(f"'{path}' could not be written ({error}): check free space.") from error
     return path
 
 
@@ -119,20 +123,25 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
         raise ProstateXferError(
             f"The checkpoint '{path}' cannot be read ({error.strerror}): check the path."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProstateXferError(f"{damaged}: its header is no JSON; get it again or import it.") from error
-    if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
+    if not isinstance(header, dict) or not _is_text_to_text(header.get("__metadata__", {})):
         raise ProstateXferError(f"{damaged}: its header is malformed; get it again.")
     try:
         end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
+        missing = size - 8 - length - end
     except (TypeError, KeyError, IndexError) as error:
         raise ProstateXferError(f"{damaged}: its tensor table is malformed; get it again.") from error
-    if 8 + length + end != size:
+    if missing:
         raise ProstateXferError(
             f"'{path.name}' should be {8 + length + end} bytes long but has {size}: it was cut off or altered; "
             "get it again."
         )
     return header, 8 + length
+
+
+def _is_text_to_text(metadata: Any) -> bool:
+    return isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
 
 
 def _own_metadata(path: Path) -> dict[str, str]:

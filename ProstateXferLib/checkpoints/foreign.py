@@ -7,7 +7,9 @@ allowed by name below. Anything else ends in a refusal, never in a second, loose
 """
 
 import pickle
-import zipfile
+import re
+import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,13 @@ from ProstateXferLib.errors import ProstateXferError
 
 WRAPPERS = ("state_dict", "model", "network_weights", "net")
 """Keys under which training frameworks put the weights (Lightning, timm scripts, nnU-Net)."""
+
+
+_DAMAGE = (
+    EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ImportError, OSError,
+    MemoryError, OverflowError, struct.error,
+)  # fmt: skip
+"""What damaged files were seen to make of torch.load, and a few more of that kind (test_checkpoint_foreign.py)."""
 
 
 def read_foreign(path: Path) -> dict[str, Any]:
@@ -61,17 +70,18 @@ def _read_pickle(path: Path) -> Any:
     import torch
 
     try:
-        with torch.serialization.safe_globals(_harmless_types()):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless_types()):
+            warnings.simplefilter("ignore")  # about protocols and old formats: of no use to whoever opens the file
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+        if _offender(str(error)):
             raise ProstateXferError(
                 f"'{path.name}' holds Python objects that are not weights ({_offender(str(error))}), which "
                 "could run code; "
                 "nothing in it was executed. Ask its author for a plain state dict or a safetensors file."
             ) from error
         raise _unreadable(path, error) from error
-    except (EOFError, RuntimeError, ValueError, zipfile.BadZipFile, KeyError, OSError) as error:
+    except _DAMAGE as error:
         raise _unreadable(path, error) from error
 
 
@@ -83,13 +93,10 @@ def _unreadable(path: Path, error: Exception) -> ProstateXferError:
 
 
 def _offender(message: str) -> str:
-    """The name of the refused type out of torch's long explanation."""
-    import re
-
-    found = re.search(r"GLOBAL ([\w.]+)", message) or re.search(
-        r"Unsupported (?:class|operand|global):? ?([\w.]+)", message
-    )
-    return found[1] if found else "an unlisted type"
+    """The name of the type or function that torch refused, out of its long explanation; empty for plain damage."""
+    pattern = r"GLOBAL ([\w.]+)|unrecognized function (\S+)|Can only (?:create|build) .* got <class '([\w.]+)'"
+    found = re.search(pattern, message)
+    return next(name for name in found.groups() if name) if found else ""
 
 
 def _harmless_types() -> list:

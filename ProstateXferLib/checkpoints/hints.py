@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a user may tell an importer that the file itself does not say."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ProstateXferLib.errors import ProstateXferError
@@ -15,6 +15,25 @@ def check_hints(hints: dict[str, Any], extra: Iterable[str], kind: str) -> None:
     for key in hints:
         if key not in allowed:
             raise ProstateXferError(f"'{key}' means nothing for {kind}: the hints are {', '.join(sorted(allowed))}.")
+    eps = hints.get("eps")
+    if eps is not None and not (isinstance(eps, int | float) and 0 < eps < 1):
+        raise ProstateXferError(f"eps must be a small number above zero, not {eps!r}.")
+
+
+def numbers(
+    hints: Mapping[str, Any], key: str, kind: type[int] | type[float], count: int | None = None
+) -> tuple | None:
+    """A hint of several numbers of a `kind` (`count` of them, or at least one); None where it was not given."""
+    value = hints.get(key)
+    if value is None:
+        return None
+    try:
+        chosen = tuple(kind(number) for number in value)
+    except (TypeError, ValueError):
+        chosen = ()
+    if not chosen or len(chosen) != (count or len(chosen)):
+        raise ProstateXferError(f"{key} must be {count or 'some'} numbers, not {value!r}.")
+    return chosen
 
 
 def card_texts(hints: dict[str, Any], defaults: dict[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from ProstateXferLib.checkpoints.card import ModelCard, Preprocessing
 from ProstateXferLib.checkpoints.file_format import file_sha256, is_checkpoint, read_checkpoint
 from ProstateXferLib.checkpoints.foreign import read_foreign, state_dict_of
-from ProstateXferLib.checkpoints.hints import card_texts, check_hints, encoder_arguments
+from ProstateXferLib.checkpoints.hints import card_texts, check_hints, encoder_arguments, numbers
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.intensity import IntensityRule
 
@@ -52,8 +52,8 @@ def import_dgcf(
         encoder, arguments, from_file = _encoder(Path(hints["encoder"]), hints)
         weights.update({f"dino_encoder.{key}": value for key, value in encoder.state_dict().items()})
         history.append(from_file)
-    if hints.get("blocks"):
-        arguments["blocks"] = [int(block) for block in hints["blocks"]]
+    if blocks := numbers(hints, "blocks", int):
+        arguments["blocks"] = list(blocks)
     defaults = {
         "name": f"dgcf-{'mr' if sequence == 'T2w' else 'cbct'}-to-ct",
         "title": f"DGCF {sequence} to CT ({generator.fusion} fusion, {generator.base_channels} channels)",
@@ -67,7 +67,9 @@ def import_dgcf(
         arguments=arguments,
         inputs=(sequence,),
         preprocessing=dgcf_preprocessing(
-            sequence, encoder_range=hints.get("encoder_range"), resize_yx=hints.get("resize_yx") or SLICE_SIZE
+            sequence,
+            encoder_range=numbers(hints, "encoder_range", float, 2),
+            resize_yx=numbers(hints, "resize_yx", int, 2) or SLICE_SIZE,
         ),
         hu_range=HU_RANGE,
         history=tuple(history),

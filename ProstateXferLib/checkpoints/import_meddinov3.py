@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ProstateXferLib.checkpoints.card import Head, ModelCard, Preprocessing
-from ProstateXferLib.checkpoints.hints import card_texts, check_hints, encoder_arguments
+from ProstateXferLib.checkpoints.hints import card_texts, check_hints, encoder_arguments, numbers
 from ProstateXferLib.checkpoints.import_dinov3 import MEDDINOV3_CITATION
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.intensity import IntensityRule
 from ProstateXferLib.images.structures import Structure, generic_structure, structure_by_name
 
 _HINTS = ("structures", "spacing_yx_mm", "tile_yx", "blocks")
+_ZSCORE = "ZScoreNormalization"
 DEFAULT_TILE = (320, 320)
 """A prostate T2w plan's usual patch; the network itself takes any multiple of 16."""
 
@@ -29,7 +30,7 @@ def import_meddinov3(
     from ProstateXferLib.networks.mr_dinov3 import MRDINOv3
 
     check_hints(hints, _HINTS, "a MedDINOv3 segmentation network")
-    blocks = tuple(hints["blocks"]) if hints.get("blocks") else None
+    blocks = numbers(hints, "blocks", int)
     network = MRDINOv3.from_state_dict(state, eps=hints.get("eps"), rope_dtype=hints.get("rope_dtype"), blocks=blocks)
     encoder = network.dino_encoder
     plan = _plan_of(content)
@@ -59,22 +60,30 @@ def import_meddinov3(
 
 
 def _plan_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What nnU-Net's `init_args` tell: dataset, labels, configuration (merged with the one it inherits from)."""
+    """What nnU-Net's `init_args` tell: dataset, labels, and the configuration in use."""
     arguments = content.get("init_args")
     if not isinstance(arguments, Mapping) or not isinstance(arguments.get("plans"), Mapping):
         return {}
-    plans, dataset = arguments["plans"], arguments.get("dataset_json") or {}
-    configurations = plans.get("configurations", {})
-    name, merged = arguments.get("configuration"), {}
-    while name in configurations:
-        merged = {**configurations[name], **merged}
-        name = configurations[name].get("inherits_from")
-    intensities = plans.get("foreground_intensity_properties_per_channel", {})
+    try:
+        return _plan_values(arguments["plans"], arguments.get("dataset_json") or {}, arguments.get("configuration"))
+    except (TypeError, AttributeError, ValueError, IndexError) as error:
+        raise ProstateXferError(f"The nnU-Net plans in the file are malformed ({error}): get it again.") from error
+
+
+def _plan_values(plans: Mapping[str, Any], dataset: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    configurations, merged = dict(plans.get("configurations", {})), {}
+    while name in configurations:  # a configuration may inherit from another; popped, so that no circle catches us
+        own = configurations.pop(name)
+        merged = {**own, **merged}
+        name = own.get("inherits_from")
+    spacing, patch = merged.get("spacing"), merged.get("patch_size")
     return {
         "dataset_name": plans.get("dataset_name", "not stated"),
-        "labels": dataset.get("labels", {}),
-        "configuration": merged,
-        "intensity": intensities.get("0", {}),
+        "labels": dict(dataset.get("labels", {})),
+        "spacing_yx_mm": tuple(float(side) for side in spacing[-2:]) if spacing else None,
+        "tile_yx": tuple(int(side) for side in patch[-2:]) if patch else None,
+        "normalization": (merged.get("normalization_schemes") or [_ZSCORE])[0],
+        "slice_axis": (plans.get("transpose_forward") or [0])[0],
     }
 
 
@@ -91,8 +100,15 @@ def _heads_and_structures(network, hints: Mapping[str, Any], plan: Mapping[str, 
 
 def _structure_names(hints: Mapping[str, Any], plan: Mapping[str, Any], count: int) -> Sequence[str]:
     names = hints.get("structures")
-    if not names and plan.get("labels"):
-        numbered = {v: k for k, v in plan["labels"].items() if isinstance(v, int) and v > 0}
+    names = [names] if isinstance(names, str) else names
+    labels = {key: value for key, value in plan.get("labels", {}).items() if key != "ignore"}
+    if any(isinstance(value, list | tuple) for value in labels.values()):
+        raise ProstateXferError(
+            "This network was trained with nnU-Net's overlapping regions, which this version does not reproduce: it is "
+            "not imported, because its results would be wrong."
+        )
+    if not names and labels:
+        numbered = {v: str(k) for k, v in labels.items() if isinstance(v, int) and v > 0}
         if sorted(numbered) == list(range(1, count + 1)):
             names = [numbered[v] for v in range(1, count + 1)]
     if not names:
@@ -112,21 +128,19 @@ def _structure(name: str, value: int) -> Structure:
 
 
 def _preprocessing(hints: Mapping[str, Any], plan: Mapping[str, Any]) -> Preprocessing:
-    configuration = plan.get("configuration", {})
-    spacing = hints.get("spacing_yx_mm") or (configuration.get("spacing") or [None, None])[-2:]
-    tile = hints.get("tile_yx") or (configuration.get("patch_size") or DEFAULT_TILE)[-2:]
+    scheme = plan.get("normalization", _ZSCORE)
+    if scheme != _ZSCORE:
+        raise ProstateXferError(
+            f"This network was trained with nnU-Net's '{scheme}', which this version does not reproduce ({_ZSCORE} "
+            "only): it is not imported, because its results would be wrong."
+        )
+    if plan.get("slice_axis", 0) != 0:
+        raise ProstateXferError(
+            "This network was trained on slices that are not axial (nnU-Net's transpose_forward), which this version "
+            "does not reproduce: it is not imported, because its results would be wrong."
+        )
     return Preprocessing(
-        intensity=_intensity(configuration, plan.get("intensity", {})),
-        spacing_yx_mm=None if spacing[0] is None else (float(spacing[0]), float(spacing[1])),
-        tile_yx=(int(tile[0]), int(tile[1])),
-    )
-
-
-def _intensity(configuration: Mapping[str, Any], statistics: Mapping[str, Any]) -> IntensityRule:
-    scheme = (configuration.get("normalization_schemes") or ["ZScoreNormalization"])[0]
-    if scheme == "ZScoreNormalization":
-        return IntensityRule("zscore")
-    raise ProstateXferError(
-        f"This network was trained with nnU-Net's '{scheme}', which this version does not reproduce "
-        "(ZScoreNormalization only): it is not imported, because its results would be wrong."
+        intensity=IntensityRule("zscore"),
+        spacing_yx_mm=numbers(hints, "spacing_yx_mm", float, 2) or plan.get("spacing_yx_mm"),
+        tile_yx=numbers(hints, "tile_yx", int, 2) or plan.get("tile_yx") or DEFAULT_TILE,
     )

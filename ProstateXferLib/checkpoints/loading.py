@@ -84,6 +84,9 @@ def _build_dgcf(card: ModelCard, state: dict[str, Any]) -> "nn.Module":
         prefix: {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         for prefix in (GENERATOR_PREFIX, ENCODER_PREFIX)
     }
+    for key in state:
+        if not key.startswith((GENERATOR_PREFIX, ENCODER_PREFIX)):
+            raise ProstateXferError(f"Key '{key}' of model '{card.name}' is no part of a DGCF: get the file again.")
     generator = DGCF.from_state_dict(parts[GENERATOR_PREFIX])
     if not parts[ENCODER_PREFIX]:
         return generator

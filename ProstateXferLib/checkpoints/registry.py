@@ -82,19 +82,19 @@ def resolve(path_or_name: str | Path) -> Path:
     if path.is_file():
         return path
     name = str(path_or_name)
-    if path.suffix or len(path.parts) > 1:
-        raise ProstateXferError(
-            f"There is no checkpoint '{name}': check the path, or list the models: prostatexfer models"
-        )
     models = known_models()
     model = next((m for m in models if m.name == name), None)
     if model is None:
+        if path.suffix or len(path.parts) > 1:
+            raise ProstateXferError(
+                f"There is no checkpoint '{name}': check the path, or list the models: prostatexfer models"
+            )
         loose = next((f / f"{name}{SUFFIX}" for f in models_folders() if (f / f"{name}{SUFFIX}").is_file()), None)
         if loose is not None:
             return loose
         raise ProstateXferError(
-            f"There is no model named '{name}': choose one of {', '.join(m.name for m in models if m.file)} or "
-            "give a file."
+            f"There is no model named '{name}': choose one of {', '.join(m.name for m in models) or '(none)'} "
+            "or give a file."
         )
     found = model.path()
     if found is not None:
@@ -111,8 +111,13 @@ def _read(path: Path) -> list[KnownModel]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         models = [KnownModel(**entry) for entry in values["models"]]
-    except (ValueError, TypeError, KeyError) as error:
+        outside = [model.file for model in models if model.file and Path(model.file).name != model.file]
+    except (ValueError, TypeError, KeyError, OSError) as error:
         raise ProstateXferError(f"The model registry '{path}' is malformed ({error}): repair or remove it.") from error
+    if outside:
+        raise ProstateXferError(
+            f"The model registry '{path}' names '{outside[0]}': a file name without folders is meant."
+        )
     for model in models:
         if model.file is not None and not model.sha256:
             raise ProstateXferError(f"The model registry '{path}' gives no sha256 for '{model.name}': add it.")

@@ -36,13 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Segment, write, measure, print the table."""
     set_threads(args)
-    from ProstateXferLib.files import write_text
-    from ProstateXferLib.images.io import read_image, write_image
+    from ProstateXferLib.files import make_folder, require_folder_of, write_text
+    from ProstateXferLib.images.io import read_image, writable_suffix, write_image
     from ProstateXferLib.images.segmentation_file import SEGMENTATION_SUFFIX
     from ProstateXferLib.metrics.measure import measure
     from ProstateXferLib.pipelines.segmenter import Segmenter
     from ProstateXferLib.reports.table import measurements_text, write_measurements_csv
 
+    # What can be refused at once is not refused after minutes of work.
+    writable_suffix(args.output)
+    for path in (args.output, args.csv):
+        if path is not None:
+            require_folder_of(path)
     progress = make_progress(args.json)
     segmenter = Segmenter(
         args.model,
@@ -63,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if args.csv is not None:
         write_measurements_csv(measurements, args.csv)
     if args.probabilities is not None:
-        args.probabilities.mkdir(parents=True, exist_ok=True)
+        make_folder(args.probabilities)
         for name, volume in segmentation.probabilities.items():
             write_image(volume, args.probabilities / f"{name.lower().replace(' ', '-')}.nii.gz")
     progress.result(

@@ -25,10 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Synthesize and write, with the record of the run beside."""
     set_threads(args)
-    from ProstateXferLib.files import write_text
-    from ProstateXferLib.images.io import read_image, write_image
+    from ProstateXferLib.files import require_folder_of, write_text
+    from ProstateXferLib.images.io import read_image, writable_suffix, write_image
     from ProstateXferLib.pipelines.synthesizer import Synthesizer
 
+    writable_suffix(args.output)  # now, not after minutes of work
+    require_folder_of(args.output)
     progress = make_progress(args.json)
     model = args.model or DEFAULT_MODELS[args.sequence]
     synthesizer = Synthesizer(model, device=args.device, precision=args.precision)

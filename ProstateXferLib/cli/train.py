@@ -22,6 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read the recipe strictly, then train."""
+    from ProstateXferLib.checkpoints.file_format import SUFFIX
+    from ProstateXferLib.files import require_folder_of
     from ProstateXferLib.training.cases import data_root
     from ProstateXferLib.training.recipe import SegmentationRecipe, load_recipe
 
@@ -36,6 +38,9 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         progress.result({"recipe": dataclasses.asdict(recipe)}, text=_listing(dataclasses.asdict(recipe)))
         return ExitCode.DONE
+    if args.output.suffix != SUFFIX:  # now, not after the first thousand steps
+        raise UsageError(f"A checkpoint's file name must end in {SUFFIX}; '{args.output.name}' does not.")
+    require_folder_of(args.output)
     logging.getLogger("ProstateXferLib.training").setLevel(logging.INFO)
     from ProstateXferLib.pipelines.device import resolve_device
 

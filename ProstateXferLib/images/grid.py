@@ -12,9 +12,9 @@ import SimpleITK as sitk
 
 from ProstateXferLib.errors import ProstateXferError
 
-Interpolation = Literal["linear", "nearest", "bspline"]
+Interpolation = Literal["linear", "nearest"]
 
-_INTERPOLATORS = {"linear": sitk.sitkLinear, "nearest": sitk.sitkNearestNeighbor, "bspline": sitk.sitkBSpline}
+_INTERPOLATORS = {"linear": sitk.sitkLinear, "nearest": sitk.sitkNearestNeighbor}
 # float32 holds every integer of these exactly; the wider ones need float64 on the way through an interpolator.
 _SMALL_INTEGERS = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkUInt16, sitk.sitkInt16)
 _LARGE_INTEGERS = (sitk.sitkUInt32, sitk.sitkInt32, sitk.sitkUInt64, sitk.sitkInt64)
@@ -166,7 +166,7 @@ def resample_to_grid(
 
 
 def _rounded(image: sitk.Image, pixel_type: int) -> sitk.Image:
-    """The float image as integers of `pixel_type`, clamped to its range (splines overshoot)."""
+    """The float image as integers of `pixel_type`, clamped to its range (rounding may leave it)."""
     array = np.rint(sitk.GetArrayViewFromImage(image))
     limits = np.iinfo(sitk.GetArrayViewFromImage(sitk.Image(1, 1, pixel_type)).dtype)
     integers = sitk.GetImageFromArray(np.clip(array, limits.min, limits.max).astype(limits.dtype))

@@ -54,10 +54,7 @@ def write_image(image: sitk.Image, path: Path | str) -> Path:
     A half-written file is never found: it is renamed to its place when it is complete.
     """
     path = Path(path)
-    suffix = image_suffix(path)
-    # ITK knows small letters only: for ".MHA" it writes two files of other names and reports success.
-    if suffix not in _WRITABLE_SUFFIXES or not path.name.endswith(suffix):
-        raise ProstateXferError(f"Cannot write '{path.name}'; use one of the endings {', '.join(_WRITABLE_SUFFIXES)}.")
+    suffix = writable_suffix(path)
     with atomic_file(path) as temporary:
         try:
             with quiet_itk():
@@ -69,6 +66,15 @@ def write_image(image: sitk.Image, path: Path | str) -> Path:
         if suffix in _NIFTI_SUFFIXES and not nifti_file.is_complete(temporary):
             raise ProstateXferError(f"Cannot write '{path}': {_why_not_written(path)}.")
     return path
+
+
+def writable_suffix(path: Path) -> str:
+    """The ending of an image file that `write_image` can write, or an error; ask it before long work."""
+    suffix = image_suffix(path)
+    # ITK knows small letters only: for ".MHA" it writes two files of other names and reports success.
+    if suffix not in _WRITABLE_SUFFIXES or not path.name.endswith(suffix):
+        raise ProstateXferError(f"Cannot write '{path.name}'; use one of the endings {', '.join(_WRITABLE_SUFFIXES)}.")
+    return suffix
 
 
 def _refuse_foreign_file(path: Path) -> None:

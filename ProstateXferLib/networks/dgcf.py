@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ProstateXferLib.errors import ProstateXferError
+from ProstateXferLib.networks.conv_norm import upsample
 from ProstateXferLib.networks.dgcf_fusion import FUSIONS
 from ProstateXferLib.networks.dgcf_layers import ConvNormGELU, Residual
-from ProstateXferLib.networks.strict import load_strictly
+from ProstateXferLib.networks.strict import check_tensors, load_strictly
 
 LEVELS = ("3", "6", "9", "12")
 """The reference names the four DINOv3 levels after 1-based blocks."""
@@ -49,12 +49,12 @@ class DGCF(nn.Module):
         self.base_channels, self.feature_width = base_channels, feature_width
         self.fusion, self.levels, self.cnn_encoder = fusion, tuple(bool(level) for level in levels), cnn_encoder
         widths = [base_channels * 2**i for i in range(4)]
-        self.encoder = _encoder(widths) if cnn_encoder else None
+        self.encoder = _Encoder(widths) if cnn_encoder else None
         for name, used, width in zip(LEVELS, self.levels, widths, strict=True):
             self.add_module(f"proj_f{name}", ConvNormGELU(feature_width, width) if used else nn.Identity())
         for index, (used, width) in enumerate(zip(self.levels, widths, strict=True), start=1):
             self.add_module(f"fuse{index}", FUSIONS[fusion](width) if used else nn.Identity())
-        self.decoder = _decoder(widths)
+        self.decoder = _Decoder(widths)
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> "DGCF":
@@ -63,6 +63,7 @@ class DGCF(nn.Module):
         Raises:
             ProstateXferError: not a DGCF generator, the unfinished "attn" kind, or naming the first offending key.
         """
+        check_tensors(state)
         network = cls(**_options_of(state))
         load_strictly(network, state, what="DGCF generator")
         return network.eval()
@@ -87,7 +88,8 @@ class DGCF(nn.Module):
         if self.encoder is None:
             if maps is None:
                 raise ProstateXferError("This DGCF has no CNN encoder and cannot run without DINOv3 features.")
-            return self.decoder(maps)
+            sizes = [(height // 2**level, width // 2**level) for level in range(4)]
+            return self.decoder([upsample(guide, size) for guide, size in zip(maps, sizes, strict=True)])
         levels = self.encoder(image)
         if maps is not None:
             fuse = (self.fuse1, self.fuse2, self.fuse3, self.fuse4)
@@ -113,9 +115,7 @@ class DGCF(nn.Module):
                 continue
             # (B, N, C) seen as a map is channels-last already: no copy in evaluation.
             tokens = features[:, index].view(-1, rows, columns, self.feature_width).permute(0, 3, 1, 2)
-            projected = getattr(self, f"proj_f{name}")(tokens)
-            size = (height // 2**index, width // 2**index)
-            maps.append(F.interpolate(projected, size=size, mode="bilinear", align_corners=False))
+            maps.append(getattr(self, f"proj_f{name}")(tokens))
         return maps
 
 
@@ -146,16 +146,9 @@ class _Decoder(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         x = levels[3]
         for module, skip in zip((self.up1, self.up2, self.up3), levels[2::-1], strict=True):
-            x = module(x) + skip
+            _, convolution, residual = module
+            x = residual(convolution.of_upsampled(x, tuple(skip.shape[-2:]))) + skip
         return self.out(x)
-
-
-def _encoder(widths: Sequence[int]) -> nn.Module:
-    return _Encoder(widths)
-
-
-def _decoder(widths: Sequence[int]) -> nn.Module:
-    return _Decoder(widths)
 
 
 def is_dgcf(state: Mapping) -> bool:
@@ -171,11 +164,18 @@ def _options_of(state: Mapping[str, Tensor]) -> dict:
             f"Key 'decoder.out.0.block.0.weight' is missing (the first key is '{first}'): this is not a DGCF "
             "generator; choose a best_net_G.pth."
         )
-    levels = tuple(f"proj_f{name}.block.0.weight" in state for name in LEVELS)
-    projections = [state[f"proj_f{name}.block.0.weight"] for name, used in zip(LEVELS, levels, strict=True) if used]
+    levels = tuple(any(key.startswith(f"proj_f{name}.") for key in state) for name in LEVELS)
+    # The deepest projection tells the width, as in the reference; where it is missing, the strict loading says so.
+    projections = [state.get(f"proj_f{name}.block.0.weight") for name in reversed(LEVELS)]
+    widths = [weight.shape[1] for weight in projections if weight is not None and weight.ndim == 4]
+    if head.ndim != 4:
+        raise ProstateXferError(
+            f"Key 'decoder.out.0.block.0.weight' has shape {tuple(head.shape)} where a DGCF generator needs four axes: "
+            "choose a best_net_G.pth."
+        )
     return {
         "base_channels": head.shape[1],
-        "feature_width": projections[0].shape[1] if projections else 768,
+        "feature_width": widths[0] if widths else 768,
         "fusion": _fusion_of(state),
         "levels": levels,
         "cnn_encoder": any(key.startswith("encoder.") for key in state),
@@ -183,7 +183,7 @@ def _options_of(state: Mapping[str, Tensor]) -> dict:
 
 
 def _fusion_of(state: Mapping[str, Tensor]) -> str:
-    parts = {key.split(".")[1] for key in state if key.startswith("fuse")}
+    parts = {key.split(".")[1] for key in state if key.startswith("fuse") and "." in key}
     if "q_proj" in parts:
         raise ProstateXferError(
             "This DGCF was saved with the fusion kind 'attn', which the reference never finished (its forward "

@@ -3,9 +3,8 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ProstateXferLib.networks.conv_norm import conv_norm
+from ProstateXferLib.networks.conv_norm import conv_norm, upsample
 from ProstateXferLib.networks.dgcf_layers import ConvNormGELU, Residual
 
 
@@ -18,8 +17,12 @@ class SumFusion(nn.Module):
         self.proj_img = ConvNormGELU(width, width)
 
     def forward(self, image: Tensor, guide: Tensor) -> Tensor:
-        """(B, width, H, W) twice -> (B, width, H, W)."""
-        return image + guide
+        """Image level (B, width, H, W) and DINOv3 map (B, width, h, w), upsampled here -> (B, width, H, W)."""
+        return image + upsample(guide, image.shape[-2:])
+
+    def project(self, image: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
+        """Both after their own convolution, at the image's size."""
+        return self.proj_img(image), self.proj_dino.of_upsampled(guide, tuple(image.shape[-2:]))
 
 
 class CNNFusion(SumFusion):
@@ -31,9 +34,9 @@ class CNNFusion(SumFusion):
         self.merge = nn.Sequential(mix, nn.BatchNorm2d(width), nn.GELU(), Residual(width))
 
     def forward(self, image: Tensor, guide: Tensor) -> Tensor:
-        """(B, width, H, W) twice -> (B, width, H, W)."""
-        both = torch.cat([self.proj_img(image), self.proj_dino(guide)], dim=1)
-        return self.merge[3](F.gelu(conv_norm(both, self.merge[0], self.merge[1])))
+        """Image level (B, width, H, W) and DINOv3 map (B, width, h, w) -> (B, width, H, W)."""
+        both = torch.cat(self.project(image, guide), dim=1)
+        return self.merge[3](conv_norm(both, self.merge[0], self.merge[1], gelu=True))
 
 
 class SEFusion(SumFusion):
@@ -50,8 +53,8 @@ class SEFusion(SumFusion):
         )
 
     def forward(self, image: Tensor, guide: Tensor) -> Tensor:
-        """(B, width, H, W) twice -> (B, width, H, W)."""
-        image, guide = self.proj_img(image), self.proj_dino(guide)
+        """Image level (B, width, H, W) and DINOv3 map (B, width, h, w) -> (B, width, H, W)."""
+        image, guide = self.project(image, guide)
         gate_image, gate_guide = self.fc(torch.cat([image, guide], dim=1)).chunk(2, dim=1)
         return image * gate_image + guide * gate_guide
 
@@ -65,8 +68,8 @@ class GatedFusion(SumFusion):
         self.out_proj = ConvNormGELU(width, width)
 
     def forward(self, image: Tensor, guide: Tensor) -> Tensor:
-        """(B, width, H, W) twice -> (B, width, H, W)."""
-        image, guide = self.proj_img(image), self.proj_dino(guide)
+        """Image level (B, width, H, W) and DINOv3 map (B, width, h, w) -> (B, width, H, W)."""
+        image, guide = self.project(image, guide)
         gate = torch.sigmoid(conv_norm(torch.cat([image, guide], dim=1), self.gate[0], self.gate[1]))
         return self.out_proj(gate * image + (1 - gate) * guide)
 

@@ -2,9 +2,8 @@
 """The two building blocks of DGCF."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ProstateXferLib.networks.conv_norm import conv_norm
+from ProstateXferLib.networks.conv_norm import conv_norm, conv_norm_gelu_of_upsampled
 
 
 class ConvNormGELU(nn.Module):
@@ -18,7 +17,11 @@ class ConvNormGELU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H, W)."""
-        return F.gelu(conv_norm(x, self.block[0], self.block[1]))
+        return conv_norm(x, self.block[0], self.block[1], gelu=True)
+
+    def of_upsampled(self, low: Tensor, size: tuple[int, int]) -> Tensor:
+        """The same of `low` (B, inputs, h, w) after bilinear upsampling to `size` (H, W)."""
+        return conv_norm_gelu_of_upsampled(low, size, self.block[0], self.block[1])
 
 
 class Residual(nn.Module):
@@ -37,4 +40,4 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) -> the same shape."""
         first, first_norm, _, second, second_norm = self.block
-        return x + conv_norm(F.gelu(conv_norm(x, first, first_norm)), second, second_norm)
+        return x + conv_norm(conv_norm(x, first, first_norm, gelu=True), second, second_norm)

@@ -12,13 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ProstateXferLib.errors import ProstateXferError
+from ProstateXferLib.networks.packed_linear import linear
 from ProstateXferLib.networks.rope import rope_periods, rope_tables, rotate
+from ProstateXferLib.networks.weight_cache import weights_key
 
 OFFICIAL_EPS = 1e-5
 """LayerNorm eps of Meta's releases (their name for it is "layernormbf16")."""
 MEDDINOV3_EPS = 1e-6
 """LayerNorm eps of MedDINOv3, which kept the constructor's default."""
 PATCH = 16
+LARGEST_PLAIN_ATTENTION = 1100
+"""Tokens up to which the scores of all heads (12 x N x N, bf16) stay around the last-level cache."""
 
 
 class KeyMaskedLinear(nn.Linear):
@@ -32,7 +36,28 @@ class KeyMaskedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, inputs) -> (B, N, outputs)."""
-        return F.linear(x, self.weight, self.bias * self.bias_mask)
+        return linear(self, x, self.weight, self.bias * self.bias_mask)
+
+
+class PlainLinear(nn.Linear):
+    """A linear layer without bias whose weights are packed on the CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, inputs) -> (B, N, outputs)."""
+        return linear(self, x, self.weight, self.bias)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v for (B, heads, N, d).
+
+    PyTorch's fused CPU kernel computes bf16 at fp32 speed; two plain products with a softmax between are twice as fast
+    as long as the scores of a slice stay small.
+    """
+    small = q.shape[-2] <= LARGEST_PLAIN_ATTENTION
+    if q.dtype != torch.bfloat16 or q.device.type != "cpu" or torch.is_grad_enabled() or not small:
+        return F.scaled_dot_product_attention(q, k, v)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    return torch.softmax(scores, dim=-1) @ v
 
 
 class Attention(nn.Module):
@@ -41,16 +66,17 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, *, qkv_bias: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = KeyMaskedLinear(width, 3 * width) if qkv_bias else nn.Linear(width, 3 * width, bias=False)
+        self.qkv = KeyMaskedLinear(width, 3 * width) if qkv_bias else PlainLinear(width, 3 * width, bias=False)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C); sin and cos (N, C / heads)."""
         batch, tokens, width = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, head_width)
-        out = F.scaled_dot_product_attention(rotate(q, sin, cos), rotate(k, sin, cos), v)
-        return self.proj(out.transpose(1, 2).reshape(batch, tokens, width))
+        qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, B, heads, N, head_width)
+        q, k = rotate(qkv[:2], sin, cos)
+        out = attend(q, k, qkv[2]).transpose(1, 2).reshape(batch, tokens, width)
+        return linear(self.proj, out, self.proj.weight, self.proj.bias)
 
 
 class FeedForward(nn.Module):
@@ -63,7 +89,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        hidden = linear(self.fc1, x, self.fc1.weight, self.fc1.bias, gelu=True)
+        return linear(self.fc2, hidden, self.fc2.weight, self.fc2.bias)
 
 
 class LayerScale(nn.Module):
@@ -73,9 +100,17 @@ class LayerScale(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.full((width,), start))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
-        return x * self.gamma
+    def forward(self, branch: Tensor, x: Tensor) -> Tensor:
+        """x + gamma * branch, each (B, N, C), in one pass over memory."""
+        return torch.addcmul(x, self.gamma, branch)
+
+
+class Add(nn.Module):
+    """The plain residual sum of networks without LayerScale."""
+
+    def forward(self, branch: Tensor, x: Tensor) -> Tensor:
+        """x + branch, each (B, N, C)."""
+        return x + branch
 
 
 class Block(nn.Module):
@@ -85,15 +120,15 @@ class Block(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=eps)
         self.attn = Attention(width, heads, qkv_bias=qkv_bias)
-        self.ls1 = LayerScale(width) if layer_scale else nn.Identity()
+        self.ls1 = LayerScale(width) if layer_scale else Add()
         self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = FeedForward(width, hidden)
-        self.ls2 = LayerScale(width) if layer_scale else nn.Identity()
+        self.ls2 = LayerScale(width) if layer_scale else Add()
 
     def forward(self, x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        x = x + self.ls1(self.attn(self.norm1(x), sin, cos))
-        return x + self.ls2(self.mlp(self.norm2(x)))
+        x = self.ls1(self.attn(self.norm1(x), sin, cos), x)
+        return self.ls2(self.mlp(self.norm2(x)), x)
 
 
 class PatchEmbed(nn.Module):
@@ -275,10 +310,10 @@ class DINOv3(nn.Module):
         # In reduced precision the rotation runs in the activations' dtype: tables are made in rope_dtype, then rounded.
         target = self.rope_dtype if like.dtype == torch.float32 else like.dtype
         periods = self.rope_embed.periods
-        key = (rows, columns, like.device, target, periods._version)
+        key = (rows, columns, target, weights_key([periods]))
         if key not in self._tables:
             self._tables.clear()  # a study has one slice size; keeping one table is enough
             with torch.inference_mode(False), torch.no_grad():
                 sin, cos = rope_tables(rows, columns, periods.float(), dtype=self.rope_dtype, prefix=self.prefix)
-            self._tables[key] = (sin.to(target), cos.to(target))
+                self._tables[key] = (sin.to(target), cos.to(target))
         return self._tables[key]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.networks.dgcf import DGCF
 from ProstateXferLib.networks.dinov3 import DINOv3
-from ProstateXferLib.networks.mr_dinov3 import default_blocks
+from ProstateXferLib.networks.mr_dinov3 import tapped_blocks
 
 GENERATOR_PREFIX = "generator."
 LEVELS = 4
@@ -41,7 +41,11 @@ class GuidedDGCF(nn.Module):
             )
         self.generator, self.dino_encoder = generator, encoder
         self.encoder_range = encoder_range
-        self.blocks = tuple(blocks) if blocks is not None else default_blocks(encoder.depth, LEVELS)
+        self.blocks = tapped_blocks(encoder.depth, LEVELS, blocks)
+        if len(self.blocks) != LEVELS:
+            raise ProstateXferError(
+                f"A DGCF needs {LEVELS} encoder blocks, not {len(self.blocks)}: name one per level."
+            )
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 1, H, W) in [-1, 1] -> (B, 1, H, W) in (-1, 1)."""

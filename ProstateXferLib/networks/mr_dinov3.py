@@ -13,18 +13,31 @@ from torch import Tensor, nn
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.networks.dinov3 import PATCH, DINOv3
 from ProstateXferLib.networks.patch_decode import PatchDecode, assemble_patches
-from ProstateXferLib.networks.strict import load_strictly
+from ProstateXferLib.networks.strict import check_tensors, load_strictly
 
 ENCODER_PREFIX = "dino_encoder."
 HEAD_PREFIX = "up_projection."
 
 
 def default_blocks(depth: int, taps: int) -> tuple[int, ...]:
-    """0-based blocks whose tokens feed the heads: (2, 5, 8, 11) for ViT-S/B, Meta's choice for L, else evenly "
-    "spread."""
+    """0-based blocks that feed the heads: (2, 5, 8, 11) for ViT-S/B, Meta's choice for ViT-L, else evenly spread."""
     if depth == 24 and taps == 4:
         return (4, 11, 17, 23)
     return tuple((i + 1) * depth // taps - 1 for i in range(taps))
+
+
+def tapped_blocks(depth: int, taps: int, blocks: Sequence[int] | None) -> tuple[int, ...]:
+    """The blocks asked for, or the usual ones.
+
+    Raises:
+        ProstateXferError: a block that the encoder does not have, or an order in which it cannot hand them out.
+    """
+    chosen = tuple(blocks) if blocks is not None else default_blocks(depth, taps)
+    if list(chosen) != sorted({*chosen} & {*range(depth)}):
+        raise ProstateXferError(
+            f"The encoder's blocks {chosen} cannot be tapped: name some of 0 to {depth - 1}, each once, shallow first."
+        )
+    return chosen
 
 
 class MRDINOv3(nn.Module):
@@ -36,7 +49,7 @@ class MRDINOv3(nn.Module):
     Args:
         encoder: the DINOv3.
         heads: one `PatchDecode`, or a mapping from head name to one.
-        blocks: 0-based encoder blocks whose normed patch tokens are concatenated in this order.
+        blocks: 0-based encoder blocks, shallow first, whose normed patch tokens are concatenated in this order.
     """
 
     def __init__(
@@ -46,7 +59,7 @@ class MRDINOv3(nn.Module):
         self.dino_encoder = encoder
         self.up_projection = heads if isinstance(heads, PatchDecode) else nn.ModuleDict(heads)
         taps = next(iter(self.heads.values())).width // encoder.width
-        self.blocks = tuple(blocks) if blocks is not None else default_blocks(encoder.depth, taps)
+        self.blocks = tapped_blocks(encoder.depth, taps, blocks)
         for name, head in self.heads.items():
             if head.width != encoder.width * len(self.blocks) or head.patch != PATCH:
                 raise ProstateXferError(
@@ -74,6 +87,7 @@ class MRDINOv3(nn.Module):
         Raises:
             ProstateXferError: naming the first key that is missing, unknown or of the wrong shape.
         """
+        check_tensors(state)
         for key in state:
             if not key.startswith((ENCODER_PREFIX, HEAD_PREFIX)):
                 raise ProstateXferError(
@@ -138,15 +152,13 @@ def _heads_from(state: Mapping[str, Tensor]) -> PatchDecode | dict[str, PatchDec
     if not state:
         raise ProstateXferError("Key 'up_projection.decode.0.0.weight' is missing: this is an encoder without a head.")
     if any(key.startswith("decode.") for key in state):
-        return _head_from(state, HEAD_PREFIX)
-    names = dict.fromkeys(key.split(".", 1)[0] for key in state)
-    parts = {
-        name: {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")} for name in names
-    }
-    return {name: _head_from(part, f"{HEAD_PREFIX}{name}.") for name, part in parts.items()}
+        return _head_from(state, "")
+    return {name: _head_from(state, f"{name}.") for name in dict.fromkeys(key.split(".", 1)[0] for key in state)}
 
 
-def _head_from(state: Mapping[str, Tensor], where: str) -> PatchDecode:
-    head = PatchDecode(**PatchDecode.sizes_of(state))
-    load_strictly(head, state, what=f"patch-decode head ({where}*)")
+def _head_from(state: Mapping[str, Tensor], name: str) -> PatchDecode:
+    prefix = f"{HEAD_PREFIX}{name}"
+    part = {key.removeprefix(name): value for key, value in state.items() if key.startswith(name)}
+    head = PatchDecode(**PatchDecode.sizes_of({f"{prefix}{key}": value for key, value in part.items()}, prefix))
+    load_strictly(head, part, what="patch-decode head", prefix=prefix)
     return head

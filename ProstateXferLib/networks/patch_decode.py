@@ -9,6 +9,7 @@ layers on a list of tokens, shuffle pixels once at the end, and can decode any s
 
 import itertools
 import math
+import re
 from collections.abc import Mapping
 
 import torch
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ProstateXferLib.errors import ProstateXferError
+from ProstateXferLib.networks.packed_linear import linear
 
 NORM_EPS = 1e-6
 """eps of the channel LayerNorm between the stages (MedDINOv3, PatchDecode)."""
-TOKENS_AT_ONCE = 64
+TOKENS_AT_ONCE = 32
 """Tokens decoded together on a CPU. The last stage holds 256 vectors per token; more tokens than this and the
 activations leave the last-level cache, fewer and the matrix products get too thin (Testing/Benchmarks/mr_dinov3)."""
 
@@ -47,21 +49,24 @@ class PatchDecode(nn.Module):
             for a, b in itertools.pairwise(widths)
         ]
         self.decode = nn.ModuleList([*layers, nn.Conv2d(widths[-1], classes, 1)])
-        self._packed: tuple[tuple, list[Tensor]] | None = None
         self.init_weights()
 
     @classmethod
     def sizes_of(cls, state: Mapping[str, Tensor], prefix: str = "") -> dict:
         """Constructor arguments read off a state dict whose keys start with `prefix`."""
-        stages = 0
-        while f"{prefix}decode.{stages}.0.weight" in state:
-            stages += 1
-        last = state.get(f"{prefix}decode.{stages}.weight")
-        if not stages or last is None:
-            raise ProstateXferError(
-                f"Key '{prefix}decode.{stages}.weight' is missing: this is not a complete patch-decode head."
-            )
-        return {"width": state[f"{prefix}decode.0.0.weight"].shape[0], "classes": last.shape[0], "patch": 2**stages}
+        pattern = re.compile(re.escape(prefix) + r"decode\.(\d)\.\d\.")
+        stages = 1 + max((int(found[1]) for found in map(pattern.match, state) if found), default=0)
+        sizes = {"patch": 2**stages}
+        for size, key in (("width", f"{prefix}decode.0.0.weight"), ("classes", f"{prefix}decode.{stages}.weight")):
+            if key not in state:
+                raise ProstateXferError(f"Key '{key}' is missing: this is not a complete patch-decode head.")
+            if state[key].ndim != 4:
+                raise ProstateXferError(
+                    f"Key '{key}' has shape {tuple(state[key].shape)} where a patch-decode head needs four axes: "
+                    "choose another file."
+                )
+            sizes[size] = state[key].shape[0]
+        return sizes
 
     def init_weights(self) -> None:
         """He initialisation with slope 0.01 for the convolutions, as in MedDINOv3."""
@@ -86,8 +91,9 @@ class PatchDecode(nn.Module):
     def _decode(self, tokens: Tensor) -> Tensor:
         count, stages = len(tokens), len(self.decode) - 1
         x = tokens
-        for (convolution, norm), matrix in zip(self.decode[:-1], self._matrices(), strict=True):
-            x = F.linear(x, matrix, convolution.bias.repeat(4)).view(-1, convolution.out_channels)
+        for convolution, norm in self.decode[:-1]:
+            x = linear(convolution, x, convolution.weight, convolution.bias.repeat(4), matrix_of=_as_matrix)
+            x = x.view(-1, convolution.out_channels)
             x = F.gelu(F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps))
         last = self.decode[-1]
         x = F.linear(x, last.weight.flatten(1), last.bias)
@@ -96,21 +102,9 @@ class PatchDecode(nn.Module):
         y_digits, x_digits = range(1, 2 * stages, 2), range(2, 2 * stages + 1, 2)
         return x.permute(0, 2 * stages + 1, *y_digits, *x_digits).reshape(count, self.classes, self.patch, self.patch)
 
-    def _matrices(self) -> list[Tensor]:
-        """Each stage's ConvTranspose2d weight (in, out, 2, 2) as a matrix (2 * 2 * out, in).
-
-        Kept between calls while the weights do not change: copying them costs as much as decoding ten tokens.
-        """
-        weights = [stage[0].weight for stage in self.decode[:-1]]
-        if torch.is_grad_enabled():
-            return [_as_matrix(weight) for weight in weights]
-        key = tuple((weight.data_ptr(), weight._version, weight.dtype) for weight in weights)
-        if self._packed is None or self._packed[0] != key:
-            self._packed = (key, [_as_matrix(weight).contiguous() for weight in weights])
-        return self._packed[1]
-
 
 def _as_matrix(weight: Tensor) -> Tensor:
+    """ConvTranspose2d weight (in, out, 2, 2) as a matrix (2 * 2 * out, in): row order dy, dx, out."""
     return weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0])
 
 

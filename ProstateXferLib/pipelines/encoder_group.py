@@ -33,7 +33,7 @@ class EncoderGroup:
     """A network with one encoder and the heads of all members.
 
     Args:
-        network: encoder and heads; head names are "<member index>.<name in the card>".
+        network: encoder and heads; head names are "<member index>_<name in the card>".
         members: which heads belong to which card.
         preprocessing: common to all members.
         device, dtype: where and in which format it runs.
@@ -73,7 +73,7 @@ class EncoderGroup:
 
     def _tasks(self, prepared: PreparedSlices) -> list[HeadTask]:
         """Whole-image heads first, then heads that work within a structure another head finds."""
-        pixel_mm = min(prepared.spacing_zyx[1:])
+        slice_mm, pixel_mm = prepared.spacing_zyx[0], min(prepared.spacing_zyx[1:])
         tasks = []
         for member in self.members:
             owner = {
@@ -88,8 +88,9 @@ class EncoderGroup:
                     raise ProstateXferError(
                         f"Model '{member.card.name}': no head finds '{head.within}' for '{head.name}'."
                     )
-                margin = head.margin_mm / pixel_mm
-                tasks.append(HeadTask(name, len(head.values) + 1, within=source, margin_px=margin))
+                # Two pixels more: gland and lesion are judged after interpolation, which looks one pixel further each.
+                near = {"margin_px": head.margin_mm / pixel_mm + 2, "margin_slices": int(head.margin_mm / slice_mm)}
+                tasks.append(HeadTask(name, len(head.values) + 1, within=source, **near))
         return sorted(tasks, key=lambda task: task.within is not None)
 
     @staticmethod

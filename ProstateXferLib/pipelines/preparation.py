@@ -48,7 +48,9 @@ def prepare_slices(image: sitk.Image, preprocessing: Preprocessing) -> PreparedS
     Intensity comes before resizing: clipping must (DGCF, data preparation), and the linear part commutes with it.
     """
     view = axial_view(image)
-    volume = view.apply(normalize(sitk.GetArrayFromImage(image), preprocessing.intensity))
+    # Reordered first: the sums behind a mean then run in the same order however the file was stored, and a flipped or
+    # transposed copy of an image gets the same result to the last bit.
+    volume = normalize(view.apply(sitk.GetArrayViewFromImage(image)), preprocessing.intensity)
     slices = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))
     shape, spacing = tuple(slices.shape), view.spacing_zyx(image)
     size = network_size(shape[1:], spacing[1:], preprocessing)
@@ -71,8 +73,7 @@ def network_size(
 
 
 def resize(slices: Tensor, size_yx: tuple[int, int], *, mode: str = "bilinear") -> Tensor:
-    """(N, C, H, W) -> (N, C, *size_yx), half-pixel centres, outer edges aligned, no antialiasing (as the "
-    "references)."""
+    """(N, C, H, W) -> (N, C, *size_yx), half-pixel centres, outer edges aligned, no antialiasing (as references do)."""
     if mode == "nearest":
         return F.interpolate(slices, size=size_yx, mode="nearest-exact")
     return F.interpolate(slices, size=size_yx, mode=mode, align_corners=False)

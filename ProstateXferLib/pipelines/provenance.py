@@ -2,7 +2,9 @@
 """What must be known to repeat a result: models, versions, options, input, device, warnings."""
 
 import hashlib
+import math
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -42,18 +44,25 @@ class Provenance:
 
 
 def image_sha256(image: sitk.Image) -> str:
-    """Hash over pixel type, size, spacing, origin, direction and voxels: equal images, equal hash, whatever "
-    "the file."""
+    """Hash over pixel type, size, spacing, origin, direction and voxels: equal images, equal hash, whatever the file.
+
+    Geometry counts to 1e-4 mm (spacing), 0.01 mm (origin) and 1e-4 (direction): NIfTI keeps it as float32 alone.
+    """
     geometry = (
         image.GetPixelIDTypeAsString(),
         image.GetSize(),
-        image.GetSpacing(),
-        image.GetOrigin(),
-        image.GetDirection(),
+        _steps(image.GetSpacing(), 1e-4),
+        _steps(image.GetOrigin(), 1e-2),
+        _steps(image.GetDirection(), 1e-4),
     )
     digest = hashlib.sha256(repr(geometry).encode())
     digest.update(sitk.GetArrayViewFromImage(image).tobytes())
     return digest.hexdigest()
+
+
+def _steps(values: Sequence[float], step: float) -> tuple[int, ...]:
+    """Whole steps in each value; the odd offset keeps round decimals, which headers are full of, off the boundaries."""
+    return tuple(math.floor(value / step + 0.3819) for value in values)
 
 
 def library_versions() -> dict[str, str]:

@@ -13,6 +13,7 @@ from ProstateXferLib.checkpoints.loading import Checkpoint, load_checkpoint
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.checks import check_image
 from ProstateXferLib.images.grid import Grid
+from ProstateXferLib.images.structures import Structure
 from ProstateXferLib.pipelines.device import precision_name, resolve_device, resolve_precision
 from ProstateXferLib.pipelines.encoder_group import EncoderGroup, group_by_encoder
 from ProstateXferLib.pipelines.inputs import single_input
@@ -54,7 +55,9 @@ class Segmenter:
         self.checkpoints = [_opened(item) for item in (checkpoint if several else [checkpoint])]
         if not self.checkpoints:
             raise ProstateXferError("A Segmenter needs at least one checkpoint.")
-        self.structures = _merged_structures([item.card for item in self.checkpoints])
+        cards = [item.card for item in self.checkpoints]
+        _check_together(cards)
+        self.structures = _merged_structures(cards)
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         self.tta, self.skip_outside = tta, skip_outside
@@ -94,7 +97,8 @@ class Segmenter:
         provenance = Provenance(
             models=tuple({"name": item.card.name, "sha256": item.sha256} for item in self.checkpoints),
             options={
-                "device": str(self.device),
+                # Where it ended up: a group that ran out of memory has moved to the CPU and stays there.
+                "device": ", ".join(dict.fromkeys(str(group.device) for group in self.groups)),
                 "precision": precision_name(self.dtype),
                 "tta": self.tta,
                 "skip_outside": self.skip_outside,
@@ -133,9 +137,31 @@ def _opened(item: Checkpoint | str | Path) -> Checkpoint:
     return checkpoint
 
 
-def _merged_structures(cards: Sequence[ModelCard]) -> tuple:
-    """Structures of all cards by name; a value that two names claim would make the labels ambiguous."""
-    by_name = {structure.name: structure for card in cards for structure in reversed(card.structures)}
+def _check_together(cards: Sequence[ModelCard]) -> None:
+    """Refuse models that see different sequences, and heads that share some of their structures but not all."""
+    first = cards[0]
+    kinds: dict[str, tuple[frozenset[str], ModelCard]] = {}
+    for card in cards:
+        if card.inputs != first.inputs:
+            raise ProstateXferError(
+                f"'{first.name}' takes {', '.join(first.inputs)} and '{card.name}' takes {', '.join(card.inputs)}: "
+                "models of different sequences cannot be averaged, run them one after the other."
+            )
+        names = {structure.value: structure.name for structure in card.structures}
+        for head in card.heads:
+            found = frozenset(names[value] for value in head.values)
+            for name in found:
+                known, owner = kinds.setdefault(name, (found, card))
+                if known != found:
+                    raise ProstateXferError(
+                        f"'{owner.name}' and '{card.name}' both find {name}, but among different structures "
+                        f"({', '.join(sorted(known))}; {', '.join(sorted(found))}): run them one after the other."
+                    )
+
+
+def _merged_structures(cards: Sequence[ModelCard]) -> tuple[Structure, ...]:
+    """Structures of all cards by name, the first card's word counting; no value may be claimed by two names."""
+    by_name = {structure.name: structure for card in reversed(cards) for structure in card.structures}
     owners: dict[int, str] = {}
     for structure in by_name.values():
         if structure.value in owners:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Slices to logits: encode each tile once, decode whole-image heads in the body, then lesion heads near their gland.
 
-Slices are worked off one after another, so that only one slice's tokens are held: 512 x 512 x 60 with ViT-B would
+Slices are worked off one after another, so that only a few slices' tokens are held: 512 x 512 x 60 with ViT-B would
 otherwise need gigabytes for them.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ProstateXferLib.networks.mr_dinov3 import MRDINOv3
 from ProstateXferLib.pipelines.device import AdaptiveRunner
-from ProstateXferLib.pipelines.regions import body_threshold, body_tokens, tokens_near
+from ProstateXferLib.pipelines.regions import body_threshold, body_tokens, dilate, tokens_near
 from ProstateXferLib.pipelines.tiling import Tiling
 from ProstateXferLib.progress import Progress
 
@@ -24,12 +25,26 @@ _MIRRORS = ((), (-1,), (-2,), (-2, -1))
 
 @dataclass(frozen=True)
 class HeadTask:
-    """One head to run: `classes` logits; `within` names the head around whose foreground alone it is decoded."""
+    """One head to run: `classes` logits; `within` names the head around whose foreground alone it is decoded.
+
+    Around is `margin_px` pixels in-plane and `margin_slices` slices up and down.
+    """
 
     head: str
     classes: int
     within: str | None = None
     margin_px: float = 0.0
+    margin_slices: int = 0
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """Slices `start` to `stop` - 1: tokens (mirrorings * tiles, N, E), and tokens in the body (tiles, N) or None."""
+
+    start: int
+    stop: int
+    tokens: Tensor
+    body: Tensor | None
 
 
 class SliceDecoder:
@@ -46,45 +61,61 @@ class SliceDecoder:
     def __init__(
         self, network: MRDINOv3, tasks: Sequence[HeadTask], tiling: Tiling, *, tta: bool, skip_outside: bool
     ) -> None:
-        self.network, self.tasks, self.tiling, self.skip_outside = network, tasks, tiling, skip_outside
+        self.network, self.tiling, self.skip_outside = network, tiling, skip_outside
+        self.whole = [task for task in tasks if task.within is None]
+        self.within = [task for task in tasks if task.within is not None]
         self.mirrors = _MIRRORS if tta else _MIRRORS[:1]
 
     def run(self, slices: Tensor, runner: AdaptiveRunner, progress: Progress) -> dict[str, Tensor]:
         """Normalised slices (z, H, W) on the CPU -> head name -> logits (z, K, H, W), fp32, on the CPU."""
-        shape = tuple(slices.shape[1:])
-        results = {task.head: torch.empty(len(slices), task.classes, *shape) for task in self.tasks}
+        count, shape = len(slices), tuple(slices.shape[1:])
+        results = {t.head: torch.empty(count, t.classes, *shape) for t in (*self.whole, *self.within)}
         threshold = body_threshold(slices)
         together = max(1, runner.batch_size // (len(self.tiling.starts) * len(self.mirrors)))
-        for start in range(0, len(slices), together):
-            part = slices[start : start + together]
-            for head, logits in self._decode(part, threshold, runner).items():
-                results[head][start : start + len(part)] = logits
-            progress.update("segment", (start + len(part)) / len(slices), f"slice {start + len(part)} of {len(slices)}")
+        # A lesion head waits until the gland is known in the slices above, too.
+        reach = max((task.margin_slices for task in self.within), default=0)
+        waiting: deque[_Encoded] = deque()
+        for start in range(0, count, together):
+            encoded = self._encode(slices[start : start + together], start, threshold, runner)
+            self._decode(self.whole, encoded, results, runner)
+            waiting.append(encoded)
+            while waiting and (encoded.stop == count or waiting[0].stop + reach <= encoded.stop):
+                self._decode(self.within, waiting.popleft(), results, runner)
+            progress.update("segment", encoded.stop / count, f"slice {encoded.stop} of {count}")
         return results
 
-    def _decode(self, slices: Tensor, threshold: float, runner: AdaptiveRunner) -> dict[str, Tensor]:
-        tiles = self.tiling.cut(slices)
+    def _encode(self, part: Tensor, start: int, threshold: float, runner: AdaptiveRunner) -> _Encoded:
+        tiles = self.tiling.cut(part)
         mirrored = torch.cat([tiles.flip(axes) if axes else tiles for axes in self.mirrors])
         dtype = next(self.network.parameters()).dtype
         tokens = torch.cat(runner.run(lambda batch: self.network.encode(batch.to(dtype)), mirrored))
         body = body_tokens(tiles, threshold).to(tokens.device) if self.skip_outside else None
-        results: dict[str, Tensor] = {}
-        for task in self.tasks:
-            where = self._where(task, results, body, len(tiles))
-            results[task.head] = self.tiling.blend(self._head_logits(task, tokens, where)).cpu()
-        return results
+        return _Encoded(start, start + len(part), tokens, body)
 
-    def _where(self, task: HeadTask, results: dict[str, Tensor], body: Tensor | None, tiles: int) -> Tensor | None:
+    def _decode(
+        self, tasks: Sequence[HeadTask], encoded: _Encoded, results: dict[str, Tensor], runner: AdaptiveRunner
+    ) -> None:
+        """Put the logits of these heads into `results`."""
+        for task in tasks:
+            logits = self._head_logits(task, encoded.tokens, self._where(task, encoded, results), runner)
+            results[task.head][encoded.start : encoded.stop] = self.tiling.blend(logits).cpu()
+
+    def _where(self, task: HeadTask, encoded: _Encoded, results: dict[str, Tensor]) -> Tensor | None:
         """Tokens (tiles, N) to decode, None for all."""
-        if body is None:
+        if encoded.body is None:
             return None
         if task.within is None:
-            return body
-        found = results[task.within].argmax(dim=1) > 0
-        near = tokens_near(self.tiling.cut(found.float())[:, 0] > 0, task.margin_px)
-        return near.to(body.device)
+            return encoded.body
+        reach, source = task.margin_slices, results[task.within]
+        found = [
+            (source[max(0, z - reach) : z + reach + 1].argmax(dim=1) > 0).any(dim=0)
+            for z in range(encoded.start, encoded.stop)
+        ]
+        # Grown before it is cut: a tile must also know of the gland that ends just outside it.
+        near = self.tiling.cut(dilate(torch.stack(found), task.margin_px).float())
+        return tokens_near(near[:, 0] > 0, 0).to(encoded.body.device)
 
-    def _head_logits(self, task: HeadTask, tokens: Tensor, where: Tensor | None) -> Tensor:
+    def _head_logits(self, task: HeadTask, tokens: Tensor, where: Tensor | None, runner: AdaptiveRunner) -> Tensor:
         """Tokens of all mirrorings -> logits (tiles, K, h, w), mirrored back and averaged."""
         parts = tokens.chunk(len(self.mirrors))
         rows, columns = self.tiling.tile_yx[0] // 16, self.tiling.tile_yx[1] // 16
@@ -93,7 +124,20 @@ class SliceDecoder:
             chosen = torch.ones(part.shape[:2], dtype=torch.bool, device=part.device) if where is None else where
             if axes:
                 chosen = chosen.view(-1, rows, columns).flip(axes).flatten(1)
-            logits = self.network.decode_where(task.head, part, self.tiling.tile_yx, chosen, fill=NOT_DECODED).float()
+            logits = self._decoded(task.head, part, chosen, runner)
             logits = logits.flip(axes) if axes else logits
-            total = logits if total is None else total + logits
+            total = logits if total is None else total.to(logits.device) + logits
         return total / len(self.mirrors)
+
+    def _decoded(self, head: str, tokens: Tensor, chosen: Tensor, runner: AdaptiveRunner) -> Tensor:
+        """Logits (tiles, K, h, w) of the chosen tokens; run in batches, because decoding needs the most memory."""
+
+        def decode(tiles: Tensor) -> Tensor:
+            here = tiles.to(tokens.device)
+            part, where = (values[here].to(tiles.device) for values in (tokens, chosen))
+            return self.network.decode_where(head, part, self.tiling.tile_yx, where, fill=NOT_DECODED).float()
+
+        every = torch.arange(len(tokens))
+        if runner.device.type == "cpu":  # the head takes few tokens at a time there by itself
+            return decode(every)
+        return torch.cat(runner.run(decode, every))

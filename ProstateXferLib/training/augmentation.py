@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ProstateXferLib.errors import ProstateXferError
+from ProstateXferLib.networks.dinov3 import PATCH
+
 
 @dataclass(frozen=True)
 class CropOptions:
@@ -31,6 +34,12 @@ class CropOptions:
     shift: float = 24.0
     elastic_px: float = 5.0
     flip: bool = True
+
+    def __post_init__(self) -> None:
+        if self.size < PATCH or self.size % PATCH:
+            raise ProstateXferError(f"The crops' size is {self.size}: give a multiple of {PATCH} pixels.")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ProstateXferError(f"The crops' scale is {list(self.scale)}: give two increasing numbers above zero.")
 
 
 def uniform(low: float, high: float, generator: torch.Generator) -> float:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ProstateXferLib.errors import ProstateXferError
-from ProstateXferLib.progress import Progress, raise_if_cancelled
+from ProstateXferLib.errors import CancelledError, ProstateXferError
+from ProstateXferLib.progress import Progress
 
 REPORT_EVERY = 20
 """Steps between progress reports; the loss shown is their mean."""
@@ -40,6 +40,15 @@ class Schedule:
     clip_norm: float = 1.0
     ema: float = 0.999
     bf16: bool = True
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch_size) < 1 or self.warmup_steps < 0:
+            raise ProstateXferError("A schedule needs at least one step, one crop a step and no negative warm-up.")
+        if not 0 <= self.ema < 1:
+            raise ProstateXferError(f"The schedule's ema is {self.ema}: give a decay from 0 up to, but not, 1.")
+        rates = (self.learning_rate, self.encoder_learning_rate, self.weight_decay)
+        if not all(math.isfinite(rate) and rate >= 0 for rate in rates) or not self.clip_norm > 0:
+            raise ProstateXferError("The schedule's rates must be finite and not negative, its clip_norm above zero.")
 
 
 def fit(
@@ -78,9 +87,11 @@ def fit(
     optimiser = torch.optim.AdamW(_groups(network, encoder, schedule), betas=(0.9, 0.98))
     rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _factor(step, schedule))
     average = _Average(network, schedule.ema)
-    running = 0.0
+    running, counted = 0.0, 0
     for step, batch in zip(range(1, schedule.steps + 1), batches, strict=False):
-        raise_if_cancelled(progress)
+        if progress.cancelled():
+            kept = "the last snapshot stays" if step > snapshot_every and snapshot else "nothing was written"
+            raise CancelledError(f"Cancelled before step {step} of {schedule.steps}: {kept}.")
         batch = {key: value.to(device) for key, value in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=schedule.bf16):
             loss = loss_of(network, batch)
@@ -90,10 +101,10 @@ def fit(
         optimiser.step()
         rate.step()
         average.update(step)
-        running += loss.item()
-        if step % REPORT_EVERY == 0:
-            _report(progress, step, schedule, running / REPORT_EVERY)
-            running = 0.0
+        running, counted = running + loss.item(), counted + 1
+        if step % REPORT_EVERY == 0 or step == schedule.steps:
+            _report(progress, step, schedule, running / counted)
+            running, counted = 0.0, 0
         if snapshot is not None and (step % snapshot_every == 0 or step == schedule.steps):
             with average.applied():
                 snapshot(network.eval(), step)

@@ -130,10 +130,13 @@ def load_recipe(path_or_name: str | Path) -> SegmentationRecipe | SynthesisRecip
         raise ProstateXferError(f"There is no recipe '{path_or_name}': give a YAML file or one of {known}.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ProstateXferError(f"The recipe '{path}' cannot be read ({error.strerror}): check the path.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ProstateXferError(f"The recipe '{path.name}' is not valid YAML ({error}): correct it.") from error
+        detail = " ".join(str(error).split())
+        raise ProstateXferError(f"The recipe '{path.name}' is not valid YAML ({detail}): correct it.") from error
     kind = values.get("kind") if isinstance(values, dict) else None
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ProstateXferError(f"The recipe '{path.name}' must say kind: {' or '.join(_KINDS)}; it says {kind!r}.")
     return _build(_KINDS[kind], values, where=path.name)
 

@@ -16,8 +16,9 @@ from ProstateXferLib.pipelines.preparation import prepare_slices, resize
 from ProstateXferLib.training.augmentation import CropOptions, random_crop_grid, random_intensity, sample, uniform
 from ProstateXferLib.training.painted_lesions import paint_lesion
 
-GLAND_SLICES = 0.75
-"""Share of crops taken from slices that show the gland; the rest teaches what lies above and below it."""
+GLAND_SLICES = 0.5
+"""Share of crops taken from slices that show the gland; the others come from all slices, above and below it too.
+With three quarters the bladder was taken for gland in the slices above it."""
 ANYWHERE = 0.12
 """Share of crops centred anywhere, so that tiles away from the gland stay empty."""
 

@@ -33,8 +33,7 @@ _LOGGER = logging.getLogger(__name__)
 HEADS = ("gland", "dil")
 TAPS = 4
 LESION_MARGIN_MM = 5.0
-"""How far outside the gland that was found a DIL may still lie: expert lesions cross AI gland borders by "
-"millimetres."""
+"""How far outside the gland that was found a DIL may lie: expert lesions cross AI gland borders by millimetres."""
 LESION_MINIMUM_CM3 = 0.05
 
 
@@ -73,7 +72,7 @@ def train_segmentation(
         progress=progress,
         snapshot=save,
     )
-    return _with_scores(destination, recipe, held_out, data)
+    return _with_scores(destination, recipe, held_out, data=data, device=device)
 
 
 def preprocessing_of(recipe: SegmentationRecipe) -> Preprocessing:
@@ -172,11 +171,13 @@ def _card(recipe: SegmentationRecipe, preprocessing: Preprocessing, history: tup
     )
 
 
-def _with_scores(destination: Path, recipe: SegmentationRecipe, held_out: list[Case], data: Path) -> Path:
+def _with_scores(
+    destination: Path, recipe: SegmentationRecipe, held_out: list[Case], *, data: Path, device: torch.device
+) -> Path:
     """Mean whole-gland Dice on every set of unseen cases, through the same `Segmenter` that users run."""
     sets = {f"{recipe.glands.folder}, held out": held_out} if held_out else {}
     sets.update({folder: labelled_cases(data / folder) for folder in recipe.test_folders})
-    segmenter, scores = Segmenter(destination), []
+    segmenter, scores = Segmenter(destination, device=str(device)), []
     for name, cases in sets.items():
         values = [gland_dice(segmenter, case) for case in cases]
         _LOGGER.info("%s: %s", name, {case.name: round(value, 3) for case, value in zip(cases, values, strict=True)})

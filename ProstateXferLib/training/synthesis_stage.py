@@ -13,6 +13,7 @@ from ProstateXferLib.checkpoints.card import ModelCard, Preprocessing, Score
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
 from ProstateXferLib.checkpoints.import_dgcf import HU_RANGE, dgcf_preprocessing
 from ProstateXferLib.checkpoints.loading import load_checkpoint
+from ProstateXferLib.images.body import body_mask
 from ProstateXferLib.images.phantom import default_ct_grid, make_phantom
 from ProstateXferLib.metrics.synthesis import mae_hu
 from ProstateXferLib.networks.dgcf import DGCF
@@ -26,8 +27,6 @@ from ProstateXferLib.training.segmentation_stage import new_encoder
 from ProstateXferLib.training.synthesis_data import phantom_pairs, simulated_cbct_pairs, synthesis_batches
 
 _LOGGER = logging.getLogger(__name__)
-BODY_HU = -300
-"""A score counts voxels inside the body: the CT above this, holes filled slice by slice."""
 
 
 def train_synthesis(
@@ -39,6 +38,7 @@ def train_synthesis(
     encoder = new_encoder(recipe.encoder)
     generator = DGCF(recipe.base_channels, encoder.width, fusion=recipe.fusion)
     network = GuidedDGCF(generator, encoder, encoder_range=preprocessing.encoder_range)
+    network = network.to(memory_format=torch.channels_last)  # convolutions run a quarter faster on a CPU
     batches = synthesis_batches(
         _sources(recipe, data, preprocessing), batch_size=recipe.schedule.batch_size, seed=recipe.seed
     )
@@ -67,7 +67,7 @@ def train_synthesis(
         progress=progress,
         snapshot=save,
     )
-    return _with_scores(destination, recipe)
+    return _with_scores(destination, recipe, device)
 
 
 def _sources(recipe: SynthesisRecipe, data: Path, preprocessing: Preprocessing):
@@ -80,9 +80,9 @@ def _sources(recipe: SynthesisRecipe, data: Path, preprocessing: Preprocessing):
     return sources
 
 
-def _with_scores(destination: Path, recipe: SynthesisRecipe) -> Path:
+def _with_scores(destination: Path, recipe: SynthesisRecipe, device: torch.device) -> Path:
     """Mean absolute error inside the body on phantoms of unseen seeds, through the `Synthesizer` that users run."""
-    synthesizer, errors = Synthesizer(destination), []
+    synthesizer, errors = Synthesizer(destination, device=str(device)), []
     for seed in recipe.test_seeds:
         modality = "t2w" if recipe.sequence == "T2w" else "cbct"
         study = make_phantom(seed).render(default_ct_grid(), modalities=(modality, "ct"))
@@ -98,16 +98,7 @@ def _with_scores(destination: Path, recipe: SynthesisRecipe) -> Path:
 
 def body_mae_hu(ct: sitk.Image, synthetic: sitk.Image) -> float:
     """Mean absolute error in HU inside the CT's body outline."""
-    return mae_hu(ct, synthetic, mask=sitk.GetArrayFromImage(body_mask(ct)) > 0)
-
-
-def body_mask(ct: sitk.Image) -> sitk.Image:
-    """The largest component above -300 HU, holes filled slice by slice; uint8 on the CT's grid."""
-    components = sitk.RelabelComponent(sitk.ConnectedComponent(ct > BODY_HU), sortByObjectSize=True)
-    slices = [sitk.BinaryFillhole(components[:, :, k] == 1) for k in range(ct.GetSize()[2])]
-    mask = sitk.JoinSeries(slices)
-    mask.CopyInformation(ct)
-    return mask
+    return mae_hu(ct, synthetic, mask=body_mask(ct))
 
 
 def _half(network: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -95,15 +95,14 @@ def test_sizes_are_rounded_half_to_even_as_nnunet_does():
 
 
 @settings(max_examples=40)
-@given(grids(), SPACINGS, st.sampled_from(["linear", "nearest", "bspline"]))
+@given(grids(), SPACINGS, st.sampled_from(["linear", "nearest"]))
 def test_an_even_image_stays_even_up_to_the_rim(grid, spacing_xyz, interpolation):
     even = grid.image(np.full(grid.shape_zyx, 100, np.int16))
     resampled = resample_to_grid(even, resampled_grid(grid, spacing_xyz), interpolation=interpolation, outside=-1000)
     assert np.unique(sitk.GetArrayViewFromImage(resampled)).tolist() == [100]
 
 
-@pytest.mark.parametrize("interpolation", ["linear", "bspline"])
-def test_a_ramp_through_the_patient_keeps_its_values_at_every_point(oblique_direction, interpolation):
+def test_a_ramp_through_the_patient_keeps_its_values_at_every_point(oblique_direction):
     grid = Grid((20, 24, 16), (0.8, 0.7, 2.5), (-30, 12, 80), oblique_direction)
     slope = np.array([1.5, -0.7, 2.2])
 
@@ -112,10 +111,9 @@ def test_a_ramp_through_the_patient_keeps_its_values_at_every_point(oblique_dire
         return on.index_to_lps(np.stack([x, y, z], axis=-1)) @ slope
 
     fine = resampled_grid(grid, (0.5, 0.6, 1.1))
-    resampled = sitk.GetArrayFromImage(resample_to_grid(grid.image(ramp(grid)), fine, interpolation=interpolation))
-    # Between the outermost centres and the edge nothing is known but the border value, and splines ring there.
-    inner = (slice(8, -8),) * 3 if interpolation == "bspline" else (slice(2, -2),) * 3
-    assert np.allclose(resampled[inner], ramp(fine)[inner], atol=1e-6 if interpolation == "linear" else 0.05)
+    resampled = sitk.GetArrayFromImage(resample_to_grid(grid.image(ramp(grid)), fine))
+    inner = (slice(2, -2),) * 3  # between the outermost centres and the edge only the border value is known
+    assert np.allclose(resampled[inner], ramp(fine)[inner], atol=1e-6)
 
 
 def test_points_beyond_the_edges_get_the_outside_value_and_no_others():
@@ -132,15 +130,6 @@ def test_integers_are_rounded_and_not_cut_off():
     assert resampled.GetPixelID() == sitk.sitkInt16 and sitk.GetArrayFromImage(resampled).item() == -1  # -0.75
 
 
-def test_splines_that_overshoot_do_not_wrap_around():
-    step = np.zeros((1, 1, 16), np.uint8)
-    step[..., 8:] = 255
-    grid = Grid((16, 1, 1), (1, 1, 1))
-    resampled = resample_to_grid(grid.image(step), resampled_grid(grid, (0.25, 1, 1)), interpolation="bspline")
-    row = sitk.GetArrayFromImage(resampled).ravel()
-    assert row[:30].max() < 40 and row[34:].min() > 215
-
-
 @given(grids(), SPACINGS)
 @settings(max_examples=40)
 def test_labels_stay_labels(grid, spacing_xyz):
@@ -151,5 +140,5 @@ def test_labels_stay_labels(grid, spacing_xyz):
 
 def test_an_unknown_interpolation_is_named_with_the_known_ones():
     grid = Grid((2, 2, 2), (1, 1, 1))
-    with pytest.raises(ProstateXferError, match="linear, nearest, bspline"):
+    with pytest.raises(ProstateXferError, match="linear, nearest"):
         resample_to_grid(grid.image(np.zeros((2, 2, 2))), grid, interpolation="cubic")

@@ -30,4 +30,4 @@ def test_an_unchanged_shape_returns_the_same_tensor():
 
 def test_an_unknown_interpolation_is_refused():
     with pytest.raises(ProstateXferError, match="linear, nearest"):
-        resample_channels(torch.zeros(1, 2, 2, 2), (3, 3, 3), interpolation="bspline")
+        resample_channels(torch.zeros(1, 2, 2, 2), (3, 3, 3), interpolation="cubic")

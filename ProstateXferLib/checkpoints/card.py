@@ -61,6 +61,8 @@ class Head:
         values: label value in the output for each class after the background, in class order.
         within: name of the structure around which alone this head is decoded, None for the whole image.
         margin_mm: how far beyond that structure it may find something.
+        smoothing_mm: standard deviation of a Gaussian over the probabilities, the same in all three directions; gives a
+            2-D network's result coherence between slices.
         min_volume_cm3: connected components smaller than this are removed.
         largest_only: keep the largest connected component alone (a gland is one).
     """
@@ -69,6 +71,7 @@ class Head:
     values: tuple[int, ...]
     within: str | None = None
     margin_mm: float = 0.0
+    smoothing_mm: float = 0.0
     min_volume_cm3: float = 0.0
     largest_only: bool = False
 

@@ -73,7 +73,7 @@ def _chunks(model: KnownModel) -> Iterator[tuple[bytes, int]]:
             while chunk := answer.read(_CHUNK):
                 yield chunk, total
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
+        reason = " ".join(str(getattr(error, "reason", None) or error).split())[:160]  # a server's words, it may be
         raise ProstateXferError(
             f"'{model.name}' could not be fetched from {model.url} ({reason}): check the network or proxy, or "
             f"put the file into {user_models_folder()} yourself."

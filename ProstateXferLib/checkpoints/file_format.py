@@ -49,10 +49,8 @@ def write_checkpoint(path: Path, card: ModelCard, state: Mapping[str, Any]) -> P
     text = card.to_json()
     try:
         with atomic_file(path) as temporary:
-            save_file(tensors, temporary, metadata={"format": FORMAT, "card": text})
-            header, start = read_header(temporary)
-            digest = _content_sha256(temporary, text, header, start)
-            save_file(tensors, temporary, metadata={"format": FORMAT, "card": text, "content_sha256": digest})
+            save_file(tensors, temporary, metadata={"format": FORMAT, "card": text, "content_sha256": "0" * 64})
+            _seal(temporary, text)
     except SafetensorError as error:  # a full disk ends here: the library has no OSError
         raise ProstateXferError(f"'{path}' could not be written ({error}): check free space.") from error
     return path
@@ -153,6 +151,22 @@ def _own_metadata(path: Path) -> dict[str, str]:
             f'prostatexfer import "{path.name}" OUT{SUFFIX}'
         )
     return metadata
+
+
+def _seal(path: Path, card: str) -> None:
+    """Put the content hash in its place, and the metadata in order: the library writes them in any, and equal content
+    shall make equal files."""
+    header, start = read_header(path)
+    header["__metadata__"]["content_sha256"] = _content_sha256(path, card, header, start)
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(start - 8)
+    if len(text) != start - 8:
+        raise ProstateXferError(
+            f"'{path.name}' could not be sealed: this version of safetensors writes another header."
+        )
+    with path.open("r+b") as stream:
+        stream.seek(8)
+        stream.write(text)
 
 
 def _content_sha256(path: Path, card: str, header: Mapping[str, Any], start: int) -> str:

@@ -18,13 +18,13 @@ from ProstateXferLib.errors import ProstateXferError
 
 WRAPPERS = ("state_dict", "model", "network_weights", "net")
 """Keys under which training frameworks put the weights (Lightning, timm scripts, nnU-Net)."""
-
-
+SAFE_TORCH = "2.6"
+"""Before this version the weights-only reader could be made to run code."""
 _DAMAGE = (
     EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ImportError, OSError,
     MemoryError, OverflowError, struct.error,
 )  # fmt: skip
-"""What damaged files were seen to make of torch.load, and a few more of that kind (test_checkpoint_foreign.py)."""
+"""What damaged files were seen to make of torch.load, and a few more of that kind (test_checkpoints_foreign.py)."""
 
 
 def read_foreign(path: Path) -> dict[str, Any]:
@@ -69,6 +69,11 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 def _read_pickle(path: Path) -> Any:
     import torch
 
+    if torch.__version__ < SAFE_TORCH:
+        raise ProstateXferError(
+            f"PyTorch {torch.__version__} cannot open '{path.name}' without risk (CVE-2025-32434): update it to "
+            f"{SAFE_TORCH} or later, or get the weights as a safetensors file."
+        )
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless_types()):
             warnings.simplefilter("ignore")  # about protocols and old formats: of no use to whoever opens the file

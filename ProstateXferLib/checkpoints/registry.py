@@ -12,6 +12,7 @@ from ProstateXferLib.resources_dir import resources_dir
 
 REGISTRY_FILE = "registry.json"
 MODELS_VARIABLE = "PROSTATEXFER_MODELS"
+_HOME_FOLDER = Path.home() / ".prostatexfer" / "models"
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,17 @@ class KnownModel:
 
 
 def models_folders() -> list[Path]:
-    """Folders searched for models: $PROSTATEXFER_MODELS (an offline folder), the user's own, the shipped ones."""
-    named = [Path(folder) for folder in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if folder]
-    return [*named, user_models_folder(), resources_dir() / "Models"]
+    """Folders searched for models: $PROSTATEXFER_MODELS (offline folders), the user's own, the shipped ones."""
+    return list(dict.fromkeys([*_named_folders(), _HOME_FOLDER, resources_dir() / "Models"]))
 
 
 def user_models_folder() -> Path:
-    """Where fetched models go: ~/.prostatexfer/models, or the first folder of $PROSTATEXFER_MODELS."""
-    named = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)[0]
-    return Path(named) if named else Path.home() / ".prostatexfer" / "models"
+    """Where fetched models go: the first folder of $PROSTATEXFER_MODELS, else ~/.prostatexfer/models."""
+    return (*_named_folders(), _HOME_FOLDER)[0]
+
+
+def _named_folders() -> list[Path]:
+    return [Path(folder).expanduser() for folder in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if folder]
 
 
 def known_models() -> list[KnownModel]:

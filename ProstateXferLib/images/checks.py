@@ -47,6 +47,9 @@ def _check_pixels(image: sitk.Image, what: str) -> None:
     if dimension != 3:
         size = " x ".join(str(n) for n in image.GetSize())
         raise ProstateXferError(f"The {what} has {dimension} dimensions ({size}); export one 3-D volume of it.")
+    if 0 in image.GetSize():
+        size = " x ".join(str(n) for n in image.GetSize())
+        raise ProstateXferError(f"The {what} has no voxels ({size}); export it again.")
     if image.GetPixelID() in _COMPLEX_TYPES:
         raise ProstateXferError(f"The {what} has complex voxels; export the magnitude image.")
     components = image.GetNumberOfComponentsPerPixel()

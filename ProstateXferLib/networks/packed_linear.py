@@ -18,7 +18,12 @@ from torch.nn import functional as F
 
 from ProstateXferLib.networks.weight_cache import weights_key
 
-_OPERATORS = ("_linear_pointwise", "_reorder_linear_weight", "_convolution_pointwise")
+_OPERATORS = (
+    "_linear_pointwise",
+    "_reorder_linear_weight",
+    "_convolution_pointwise",
+    "_is_mkldnn_bf16_supported",
+)
 _packed: "weakref.WeakKeyDictionary[nn.Module, tuple[tuple, Tensor]]" = weakref.WeakKeyDictionary()
 
 
@@ -68,4 +73,5 @@ def onednn_available(x: Tensor, weight: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
         and all(hasattr(torch.ops.mkldnn, name) for name in _OPERATORS)
+        and (x.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )

@@ -61,6 +61,15 @@ def precision_name(dtype: torch.dtype) -> str:
     return next(name for name, value in PRECISIONS.items() if value == dtype)
 
 
+def refuse_non_finite(output: Tensor, model: str, dtype: torch.dtype) -> None:
+    """Raise ProstateXferError where a network gave NaN or infinity: as labels or HU they would look like a result."""
+    if not torch.isfinite(output).all():
+        advice = "choose the precision bf16 or fp32" if dtype == torch.float16 else "get the model file again"
+        raise ProstateXferError(
+            f"The model '{model}' gave values that are not finite in {precision_name(dtype)}: {advice}."
+        )
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether this is CUDA's, MPS's or the CPU allocator's out-of-memory error and nothing else."""
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error).lower() for word in _OUT_OF_MEMORY_WORDS)

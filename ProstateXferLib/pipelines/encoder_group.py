@@ -14,7 +14,8 @@ from ProstateXferLib.checkpoints.card import Head, ModelCard, Preprocessing
 from ProstateXferLib.checkpoints.loading import Checkpoint
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.networks.mr_dinov3 import MRDINOv3
-from ProstateXferLib.pipelines.device import AdaptiveRunner, default_batch_size
+from ProstateXferLib.pipelines.device import AdaptiveRunner, default_batch_size, refuse_non_finite
+from ProstateXferLib.pipelines.postprocessing import smoothed
 from ProstateXferLib.pipelines.preparation import PreparedSlices, prepare_slices
 from ProstateXferLib.pipelines.slice_decoder import HeadTask, SliceDecoder
 from ProstateXferLib.pipelines.tiling import Tiling
@@ -69,7 +70,8 @@ class EncoderGroup:
             self.device = runner.device
             for member in self.members:
                 for name, head in member.heads:
-                    yield from self._on_grid(logits.pop(name), head, member.card, prepared)
+                    refuse_non_finite(logits[name], member.card.name, next(self.network.parameters()).dtype)
+                    yield from self._on_grid(logits.pop(name), head, member.card, prepared, image.GetSpacing()[::-1])
 
     def _tasks(self, prepared: PreparedSlices) -> list[HeadTask]:
         """Whole-image heads first, then heads that work within a structure another head finds."""
@@ -95,14 +97,14 @@ class EncoderGroup:
 
     @staticmethod
     def _on_grid(
-        logits: Tensor, head: Head, card: ModelCard, prepared: PreparedSlices
+        logits: Tensor, head: Head, card: ModelCard, prepared: PreparedSlices, spacing_zyx: Sequence[float]
     ) -> Iterator[tuple[str, np.ndarray]]:
         """Logits (z, K, H, W) -> probabilities on the input's grid: resampled as logits, then softmax (nnU-Net)."""
         names = {structure.value: structure.name for structure in card.structures}
         restored = torch.from_numpy(prepared.restore(logits.transpose(0, 1)))
         probabilities = torch.softmax(restored, dim=0).numpy()
         for index, value in enumerate(head.values, start=1):
-            yield names[value], probabilities[index]
+            yield names[value], smoothed(probabilities[index], head.smoothing_mm, spacing_zyx)
 
 
 def group_by_encoder(checkpoints: Sequence[Checkpoint], device: torch.device, dtype: torch.dtype) -> list[EncoderGroup]:

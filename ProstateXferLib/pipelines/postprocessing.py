@@ -88,3 +88,13 @@ def within_mm(mask: np.ndarray, margin_mm: float, spacing_zyx: Sequence[float]) 
     grown = np.zeros_like(mask)
     grown[box] = ndimage.distance_transform_edt(~mask[box], sampling=spacing_zyx) <= margin_mm
     return grown
+
+
+def smoothed(probability: np.ndarray, sigma_mm: float, spacing_zyx: Sequence[float]) -> np.ndarray:
+    """Probability (z, y, x) after a Gaussian of `sigma_mm` in physical space; unchanged where that is 0."""
+    if sigma_mm <= 0:
+        return probability
+    from scipy import ndimage
+
+    sigma = [sigma_mm / spacing for spacing in spacing_zyx]
+    return ndimage.gaussian_filter(probability, sigma, mode="nearest", truncate=3.0)

@@ -19,6 +19,7 @@ from ProstateXferLib.pipelines.device import (
     AdaptiveRunner,
     default_batch_size,
     precision_name,
+    refuse_non_finite,
     resolve_device,
     resolve_precision,
 )
@@ -113,15 +114,16 @@ class Synthesizer:
         item_bytes = 4 * height * width * network.generator.base_channels * 12
         runner = AdaptiveRunner(network.to, self.device, default_batch_size(self.device, item_bytes), log)
         low, high = self.checkpoint.card.hu_range
-        parts = []
+        parts, together = [], max(_SLICES_PER_REPORT, runner.batch_size)  # the runner's own number may fall meanwhile
         with torch.inference_mode():
-            for start in range(0, len(padded), max(_SLICES_PER_REPORT, runner.batch_size)):
-                chunk = padded[start : start + max(_SLICES_PER_REPORT, runner.batch_size)].to(self.dtype)
+            for start in range(0, len(padded), together):
+                chunk = padded[start : start + together].to(self.dtype)
                 parts += [part.float().cpu() for part in runner.run(network, chunk)]
                 done = min(len(padded), start + len(chunk))
                 log.update("synthesize", done / len(padded), f"slice {done} of {len(padded)}")
         self.device = runner.device
         output = torch.cat(parts)[:, 0, :height, :width]
+        refuse_non_finite(output, self.checkpoint.card.name, self.dtype)
         return (output + 1) / 2 * (high - low) + low
 
 

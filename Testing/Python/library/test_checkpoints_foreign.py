@@ -129,6 +129,14 @@ def test_objects_that_are_not_weights_are_refused_by_name(tmp_path, extra, named
         assert named in refusal(read_foreign, path)
 
 
+def test_a_pytorch_whose_reader_was_not_safe_is_refused(tmp_path, monkeypatch):
+    zipped(WEIGHTS, tmp_path / "weights.pth")
+    save_file(WEIGHTS, tmp_path / "weights.safetensors")
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.5.1+cpu"))
+    assert "update it to 2.6 or later" in refusal(read_foreign, tmp_path / "weights.pth")
+    assert read_foreign(tmp_path / "weights.safetensors").keys() == WEIGHTS.keys()
+
+
 def test_the_refused_function_is_named(tmp_path):
     path = tmp_path / "weights.pth"
     zipped({"extra": system(tmp_path / "marker")}, path)

@@ -50,7 +50,8 @@ def test_every_part_gives_the_reference_activations(reference, both_paths):
     network, seen = network_of(reference), {}
     names = [key.removeprefix("stat::") for key in reference if key.startswith("stat::")]
     for name in names:
-        network.get_submodule(name).register_forward_hook(
+        # A decoder stage runs its upsampling and first convolution as one; its last part gives what the stage gives.
+        network.get_submodule(f"{name}.2" if ".up" in name else name).register_forward_hook(
             lambda module, inputs, output, name=name: seen.update({name: output.detach().double()})
         )
     network(reference.tensor("in_img"), reference.tensor("in_dino_feats"))

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`prostatexfer models`: list, show, fetch and check, on a models folder made up for the test."""
+
+import functools
+import hashlib
+import http.server
+import json
+import threading
+
+import pytest
+import torch
+
+from ProstateXferLib.checkpoints.card import Head, ModelCard, Preprocessing, Score
+from ProstateXferLib.checkpoints.file_format import write_checkpoint
+from ProstateXferLib.cli.main import main
+from ProstateXferLib.images.intensity import IntensityRule
+from ProstateXferLib.images.structures import DIL, PROSTATE
+
+CARD = ModelCard(
+    name="gland",
+    task="segmentation",
+    architecture="mr_dinov3",
+    title="Prostate and DIL on T2w",
+    preprocessing=Preprocessing(IntensityRule("zscore")),
+    structures=(PROSTATE, DIL),
+    heads=(Head("segmentation", (1, 2)),),
+    training_data="12 cases",
+    licence="Apache-2.0",
+    scores=(Score("Dice (prostate)", 0.87, "cases never seen", 5),),
+)
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """The shipped models folder, empty but for a registry of three: here, to fetch, to import."""
+    folder = tmp_path / "Resources" / "Models"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("PROSTATEXFER_RESOURCES", str(folder.parent))
+    monkeypatch.setenv("PROSTATEXFER_MODELS", str(tmp_path / "own"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.chdir(tmp_path)
+    path = write_checkpoint(folder / "gland.safetensors", CARD, {"a": torch.ones(2)})
+    register(folder, {"name": "gland", "title": CARD.title, "file": path.name, "sha256": sha256(path)})
+    return folder
+
+
+def register(folder, *entries):
+    common = {"task": "segmentation", "title": "a test model", "licence": "Apache-2.0"}
+    models = [{**common, **entry} for entry in entries]
+    (folder / "registry.json").write_text(json.dumps({"models": models}), encoding="utf-8")
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def address(tmp_path):
+    """Serves the folder `web` on this machine."""
+    (tmp_path / "web").mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            """Not on the tests' stderr."""
+
+    handler = functools.partial(Quiet, directory=tmp_path / "web")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_list_says_what_is_here_and_what_is_not(shipped, tmp_path, capsys):
+    register(
+        shipped,
+        {"name": "gland", "title": "the gland", "file": "gland.safetensors", "sha256": "0"},
+        {"name": "large", "title": "a large one", "file": "l.safetensors", "sha256": "0", "url": "https://x.org/l"},
+        {"name": "dinov3", "title": "from Meta", "task": "encoder", "obtain": "ask Meta"},
+    )
+    assert main(["models"]) == 0
+    told = capsys.readouterr().out
+    assert [line.split()[:4] for line in told.splitlines()[:3]] == [
+        ["gland", "segmentation", "here", "the"],
+        ["large", "segmentation", "to", "fetch"],
+        ["dinov3", "encoder", "to", "import"],
+    ]
+    assert str(shipped) in told and str(tmp_path / "own") in told
+
+
+def test_the_list_as_json_holds_every_field(shipped, capsys):
+    assert main(["models", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["event"] == "result"
+    assert [(model["name"], model["state"], model["file"]) for model in told["models"]] == [
+        ("gland", "here", "gland.safetensors")
+    ]
+
+
+def test_a_card_for_people(shipped, capsys):
+    assert main(["models", "gland"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("gland: Prostate and DIL on T2w\n  Research use only; not a medical device")
+    for line in (
+        f"file           {shipped / 'gland.safetensors'}",
+        "structures     1 Prostate, 2 DIL",
+        "training data  12 cases",
+        "licence        Apache-2.0",
+        "score          Dice (prostate), cases never seen (n=5): 0.87",
+    ):
+        assert line in told
+
+
+@pytest.mark.parametrize("name", ["gland", "Resources/Models/gland.safetensors"])
+def test_a_card_for_programs(shipped, capsys, name):
+    assert main(["models", name, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["card"] == json.loads(CARD.to_json())
+    assert told["sha256"] == sha256(shipped / "gland.safetensors")
+
+
+def test_a_whole_file_is_validated(shipped, capsys):
+    assert main(["models", "gland", "--validate"]) == 0
+    assert "The file is complete and unaltered." in capsys.readouterr().out
+
+
+def test_an_altered_file_is_found_out(shipped, capsys):
+    path = shipped / "gland.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert main(["models", "gland"]) == 0  # to show the card the weights are not read
+    assert main(["models", "gland", "--validate"]) == 1
+    assert "'gland.safetensors' was altered after it was written" in capsys.readouterr().err
+
+
+def test_another_file_than_the_registered_one_is_found_out(shipped, capsys):
+    write_checkpoint(shipped / "gland.safetensors", CARD, {"a": torch.zeros(2)})
+    assert main(["models", "gland", "--validate"]) == 1
+    assert "the registry expects" in capsys.readouterr().err
+
+
+def test_a_model_is_fetched_shown_and_not_fetched_again(shipped, address, tmp_path, capsys):
+    path = write_checkpoint(tmp_path / "web" / "new.safetensors", CARD, {"a": torch.ones(3)})
+    register(shipped, {"name": "new", "file": path.name, "sha256": sha256(path), "url": f"{address}/{path.name}"})
+    assert main(["models", "new", "--fetch", "--validate", "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {event["event"] for event in events[:-1]} == {"progress"} and events[-2]["fraction"] == 1
+    assert events[-1]["path"] == str(tmp_path / "own" / "new.safetensors")
+    path.unlink()
+    assert main(["models", "new", "--fetch"]) == 0
+    assert "Prostate and DIL" in capsys.readouterr().out
+
+
+def test_a_fetch_that_fails_leaves_nothing(shipped, address, tmp_path, capsys):
+    register(shipped, {"name": "new", "file": "new.safetensors", "sha256": "0", "url": f"{address}/nothing"})
+    assert main(["models", "new", "--fetch"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("prostatexfer: 'new' could not be fetched from http://127.0.0.1") and told.count("\n") == 1
+    assert list((tmp_path / "own").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["glans"], "There is no model named 'glans': choose one of gland or give a file."),
+        (["glans", "--fetch"], "There is no model named 'glans' to fetch: list them with prostatexfer models"),
+        (["x.safetensors"], "There is no checkpoint 'x.safetensors': check the path"),
+        (["web.txt"], "'web.txt' is not a complete safetensors file"),
+    ],
+)
+def test_what_is_not_there_is_one_sentence_and_exit_code_1(shipped, tmp_path, capsys, words, told):
+    (tmp_path / "web.txt").write_text("a letter", encoding="utf-8")
+    assert main(["models", *words]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"prostatexfer: {told}") and err.count("\n") == 1
+
+
+def test_a_model_that_must_be_imported_says_how(shipped, capsys):
+    register(shipped, {"name": "dinov3", "obtain": "ask Meta, then: prostatexfer import dinov3.pth OUT.safetensors"})
+    for words in (["dinov3"], ["dinov3", "--fetch"]):
+        assert main(["models", *words]) == 1
+        assert "ask Meta, then: prostatexfer import dinov3.pth OUT.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--fetch"], ["--validate"], ["a", "b"]])
+def test_wrong_use_is_exit_code_2(shipped, words):
+    assert main(["models", *words]) == 2
+
+
+def test_a_malformed_registry_is_named(shipped, capsys):
+    (shipped / "registry.json").write_text("{", encoding="utf-8")
+    assert main(["models"]) == 1
+    assert f"The model registry '{shipped / 'registry.json'}' is malformed" in capsys.readouterr().err

@@ -12,7 +12,6 @@ from ProstateXferLib.resources_dir import resources_dir
 
 REGISTRY_FILE = "registry.json"
 MODELS_VARIABLE = "PROSTATEXFER_MODELS"
-_HOME_FOLDER = Path.home() / ".prostatexfer" / "models"
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,16 @@ class KnownModel:
 
 def models_folders() -> list[Path]:
     """Folders searched for models: $PROSTATEXFER_MODELS (offline folders), the user's own, the shipped ones."""
-    return list(dict.fromkeys([*_named_folders(), _HOME_FOLDER, resources_dir() / "Models"]))
+    return list(dict.fromkeys([*_named_folders(), _home_folder(), resources_dir() / "Models"]))
 
 
 def user_models_folder() -> Path:
     """Where fetched models go: the first folder of $PROSTATEXFER_MODELS, else ~/.prostatexfer/models."""
-    return (*_named_folders(), _HOME_FOLDER)[0]
+    return (*_named_folders(), _home_folder())[0]
+
+
+def _home_folder() -> Path:
+    return Path.home() / ".prostatexfer" / "models"
 
 
 def _named_folders() -> list[Path]:

@@ -5,6 +5,7 @@ import argparse
 import dataclasses
 import logging
 from pathlib import Path
+from typing import Any
 
 from ProstateXferLib.cli.exit_codes import ExitCode, UsageError
 from ProstateXferLib.cli.progress import make_progress
@@ -17,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="folder that the recipe's paths are relative to ($PROSTATEXFER_DATA)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--steps", type=int, help="train for so many steps instead of the recipe's")
+    parser.add_argument(
+        "--score-only", action="store_true", help="train nothing: score OUTPUT anew and renew its card from the recipe"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print every value of the recipe and stop")
 
 
@@ -44,7 +48,14 @@ def run(args: argparse.Namespace) -> int:
     logging.getLogger("ProstateXferLib.training").setLevel(logging.INFO)
     from ProstateXferLib.pipelines.device import resolve_device
 
-    options = {"data": data_root(args.data), "device": resolve_device(args.device), "progress": progress}
+    options = {"data": data_root(args.data), "device": resolve_device(args.device)}
+    if args.score_only:
+        if not isinstance(recipe, SegmentationRecipe):
+            raise UsageError("--score-only is for segmentation recipes.")
+        from ProstateXferLib.training.segmentation_stage import score_segmentation
+
+        return _show(score_segmentation(recipe, args.output, **options), progress)
+    options["progress"] = progress
     if isinstance(recipe, SegmentationRecipe):
         from ProstateXferLib.training.segmentation_stage import train_segmentation
 
@@ -53,6 +64,10 @@ def run(args: argparse.Namespace) -> int:
         from ProstateXferLib.training.synthesis_stage import train_synthesis
 
         path = train_synthesis(recipe, args.output, **options)
+    return _show(path, progress)
+
+
+def _show(path: Path, progress: Any) -> int:
     from ProstateXferLib.checkpoints.loading import load_checkpoint
 
     card = load_checkpoint(path).card

@@ -98,9 +98,10 @@ def threshold_state():
     """Weights of an MR-DINOv3 that compares every pixel with thresholds, exactly: `state(head=(t1, t2, ...), ...)`.
 
     A head with thresholds t1 < t2 < ... gives class 0 below t1, class 1 between t1 and t2, and so on, whatever lies
-    around the pixel; a head named in `inverted` looks at the negative of the image. The patch embedding copies the 256 pixels of a patch into token channels, each with its negative
-    beside it, and a constant as scale; the blocks are switched off (LayerScale 0). A pair (v, -v) has mean 0, so that
-    LayerNorm only rescales it, and gelu(v) - gelu(-v) = v, so that every stage hands its quarter on unchanged.
+    around the pixel; a head named in `inverted` looks at the negative of the image. The patch embedding copies the 256
+    pixels of a patch into token channels, each with its negative beside it, and a constant as scale; the blocks are
+    switched off (LayerScale 0). A pair (v, -v) has mean 0, so that LayerNorm only rescales it, and
+    gelu(v) - gelu(-v) = v, so that every stage hands its quarter on unchanged.
     """
     import torch
 
@@ -153,7 +154,7 @@ def threshold_state():
 
 @pytest.fixture(scope="session")
 def random_state():
-    """Weights of a small random MR-DINOv3 whose logits depend on the whole slice: `state(seed, gland=2, dil=2, ...)`."""
+    """Weights of a small random MR-DINOv3 whose logits depend on the whole slice: `state(seed, gland=2, dil=2)`."""
     import torch
 
     from ProstateXferLib.networks.dinov3 import DINOv3
@@ -201,8 +202,8 @@ def segmentation_card():
             structures=(PROSTATE, DIL) if "dil" in names else (PROSTATE,),
             heads=tuple(heads[name] for name in names),
         )
-        for_geometry = dataclasses.replace(window, **(preprocessing or {}))
-        return dataclasses.replace(chosen, preprocessing=for_geometry, **changes)
+        merged = dataclasses.replace(window, **(preprocessing or {}))
+        return dataclasses.replace(chosen, preprocessing=merged, **changes)
 
     return card
 
@@ -213,8 +214,6 @@ def pointwise_state():
 
     A channel with v and one with -v go through every GELU and give v back as gelu(v) - gelu(-v); all else is 0.
     """
-    import torch
-
     from ProstateXferLib.networks.dgcf import DGCF
     from ProstateXferLib.networks.dinov3 import DINOv3
     from ProstateXferLib.networks.guided_dgcf import GuidedDGCF
@@ -243,12 +242,12 @@ def pointwise_state():
 @pytest.fixture(scope="session")
 def synthesis_card():
     """A card for the network above: slices as they are, HU from -1024 to 2000."""
+    import dataclasses
+
     from ProstateXferLib.checkpoints.card import ModelCard
     from ProstateXferLib.checkpoints.import_dgcf import HU_RANGE, dgcf_preprocessing
 
     def card(sequence="CBCT", *, resize_yx=None, **changes):
-        import dataclasses
-
         preprocessing = dataclasses.replace(dgcf_preprocessing(sequence), resize_yx=resize_yx)
         fields = {"name": "tiny", "inputs": (sequence,), "preprocessing": preprocessing, "hu_range": HU_RANGE}
         return ModelCard(task="synthesis", architecture="dgcf", **(fields | changes))

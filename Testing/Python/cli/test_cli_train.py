@@ -9,7 +9,7 @@ from ProstateXferLib.cli.main import main
 
 pytest.importorskip("yaml")
 
-from ProstateXferLib.training.recipe import RECIPES, load_recipe  # noqa: E402
+from ProstateXferLib.training.recipe import RECIPES, load_recipe
 
 SHIPPED = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 

@@ -89,11 +89,12 @@ def test_the_offline_folder_goes_before_the_shipped_one(shipped, offline):
 def test_several_offline_folders_and_the_users_own(shipped, tmp_path, monkeypatch):
     first, second = tmp_path / "first", tmp_path / "second"
     monkeypatch.setenv("PROSTATEXFER_MODELS", os.pathsep.join([str(first), str(second)]))
-    assert models_folders() == [first, second, shipped]
+    home = tmp_path / "home" / ".prostatexfer" / "models"
+    assert models_folders() == [first, second, home, shipped]
     assert user_models_folder() == first
     monkeypatch.delenv("PROSTATEXFER_MODELS")
-    assert user_models_folder() == tmp_path / "home" / ".prostatexfer" / "models"
-    assert models_folders() == [user_models_folder(), shipped]
+    assert user_models_folder() == home
+    assert models_folders() == [home, shipped]
 
 
 def test_a_file_that_lies_in_a_models_folder_needs_no_entry(shipped, offline):

@@ -50,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
 
     options = {"data": data_root(args.data), "device": resolve_device(args.device)}
     if args.score_only:
-        if not isinstance(recipe, SegmentationRecipe):
-            raise UsageError("--score-only is for segmentation recipes.")
-        from ProstateXferLib.training.segmentation_stage import score_segmentation
-
-        return _show(score_segmentation(recipe, args.output, **options), progress)
+        if isinstance(recipe, SegmentationRecipe):
+            from ProstateXferLib.training.segmentation_stage import score_segmentation as score
+        else:
+            from ProstateXferLib.training.synthesis_stage import score_synthesis as score
+        return _show(score(recipe, args.output, **options), progress)
     options["progress"] = progress
     if isinstance(recipe, SegmentationRecipe):
         from ProstateXferLib.training.segmentation_stage import train_segmentation

@@ -81,6 +81,7 @@ class EncoderGroup:
             owner = {
                 s.name: name for name, head in member.heads for s in member.card.structures if s.value in head.values
             }
+            smoothing_mm = {name: head.smoothing_mm for name, head in member.heads}
             for name, head in member.heads:
                 if head.within is None:
                     tasks.append(HeadTask(name, len(head.values) + 1))
@@ -90,8 +91,10 @@ class EncoderGroup:
                     raise ProstateXferError(
                         f"Model '{member.card.name}': no head finds '{head.within}' for '{head.name}'."
                     )
-                # Two pixels more: gland and lesion are judged after interpolation, which looks one pixel further each.
-                near = {"margin_px": head.margin_mm / pixel_mm + 2, "margin_slices": int(head.margin_mm / slice_mm)}
+                # Smoothing may carry the gland as far as its width; and two pixels more, because gland and lesion are
+                # judged after interpolation, which looks one pixel further each.
+                reach_mm = head.margin_mm + smoothing_mm[source]
+                near = {"margin_px": reach_mm / pixel_mm + 2, "margin_slices": int(reach_mm / slice_mm)}
                 tasks.append(HeadTask(name, len(head.values) + 1, within=source, **near))
         return sorted(tasks, key=lambda task: task.within is not None)
 

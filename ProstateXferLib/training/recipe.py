@@ -91,6 +91,7 @@ class SynthesisRecipe:
         sequence: "T2w" or "CBCT".
         phantoms: paired phantoms.
         ct_folders: folders with ct.nii.gz from which CBCT is simulated (CBCT only).
+        test_ct_folders: such folders that are never trained on and score the result.
         test_seeds: phantom seeds that score the result.
         size: rows and columns of the network's slices.
     """
@@ -105,6 +106,7 @@ class SynthesisRecipe:
     phantoms: Phantoms
     ct_folders: tuple[str, ...] = ()
     ct_weight: float = 0.0
+    test_ct_folders: tuple[str, ...] = ()
     test_seeds: tuple[int, ...] = field(default=(900001, 900002))
     size: int = 256
     fusion: str = "cnn"

@@ -77,6 +77,8 @@ def train_segmentation(
 def score_segmentation(recipe: SegmentationRecipe, destination: Path, *, data: Path, device: torch.device) -> Path:
     """Score a checkpoint that the recipe made before, anew; texts and head rules are renewed from the recipe, too."""
     card, state = read_checkpoint(destination)
+    if card.task != "segmentation" or {head.name for head in card.heads} != set(HEADS):
+        raise ProstateXferError(f"'{card.name}' has not the heads {', '.join(HEADS)} that this recipe scores.")
     write_checkpoint(destination, _card(recipe, preprocessing_of(recipe), card.history), state)
     return add_scores(destination, _unseen(recipe, _split(recipe, data)[1], data), device=str(device))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several rooms' tests share: where the real images and the reference results lie."""
+"""What several rooms' tests share: real images, reference results, and tiny networks made for a purpose."""
 
 import contextlib
 import os

@@ -108,6 +108,36 @@ def test_parts_that_touch_at_a_corner_are_one_component(segment):
     assert (segment(array, gland={"largest_only": True}) == 1).sum() == 200
 
 
+def test_smoothing_bridges_a_gap_between_slices_and_drops_what_only_one_slice_shows(segment):
+    array = pelvis()
+    array[2, 40:56, 40:56] = TISSUE  # a hole that the slices above and below do not have
+    array[3, 12:14, 12:14] = GLAND_VALUE  # a speck
+    rough, smooth = segment(array) == 1, segment(array, gland={"smoothing_mm": 3.0}) == 1
+    assert not rough[2, 47:49, 47:49].any()
+    assert rough[3, 12:14, 12:14].all()
+    assert smooth[2, 42:54, 42:54].mean() > 0.5
+    assert not smooth[:, 8:20, 8:20].any()
+
+
+def test_smoothing_is_a_gaussian_in_millimetres_over_the_probabilities(
+    tmp_path, grey_state, segmentation_card, oblique_direction
+):
+    card = segmentation_card("gland", "dil")
+    heads = (dataclasses.replace(card.heads[0], smoothing_mm=3.0), card.heads[1])
+    path = write_checkpoint(tmp_path / "m.safetensors", dataclasses.replace(card, heads=heads), grey_state)
+    array = np.full((30, 40, 36), TISSUE, np.int16)
+    array[15, 20, 18] = GLAND_VALUE  # one voxel: its smoothed probability is the Gaussian itself
+    grid = Grid((36, 40, 30), (1.0, 1.5, 2.0), (5.0, 6.0, 7.0), oblique_direction)
+    found = Segmenter(path, device="cpu", skip_outside=False).predict(grid.image(array))
+    probability = sitk.GetArrayFromImage(found.probabilities["Prostate"]).astype(float)
+    probability -= probability[0, 0, 0]
+    points = grid.index_to_lps(np.stack(np.meshgrid(*map(np.arange, (36, 40, 30)), indexing="ij"), -1))
+    distance = np.linalg.norm(points - grid.index_to_lps([18, 20, 15]), axis=-1).transpose(2, 1, 0)
+    expected = np.exp(-0.5 * (distance / 3.0) ** 2)
+    near = distance < 7
+    assert probability[near] / probability[15, 20, 18] == pytest.approx(expected[near], abs=0.02)
+
+
 @pytest.mark.parametrize(("voxels", "kept"), [(16, False), (17, True)])
 def test_a_lesion_smaller_than_the_minimum_volume_is_removed(segment, voxels, kept):
     array = pelvis()
@@ -129,15 +159,23 @@ def test_three_classes_of_one_head_are_told_apart_by_argmax(tmp_path, threshold_
 
 
 @pytest.mark.parametrize(
-    ("tile", "spacing_mm", "tta"),
-    [(None, None, False), (None, None, True), ((32, 32), None, False), ((32, 32), None, True), (None, 1.7, False)],
+    ("tile", "spacing_mm", "tta", "smoothing_mm"),
+    [
+        (None, None, False, 0.0),
+        (None, None, True, 0.0),
+        ((32, 32), None, False, 0.0),
+        ((32, 32), None, True, 2.0),
+        (None, 1.7, False, 0.0),
+        (None, 1.7, False, 3.0),
+    ],
 )
-def test_skipping_what_lies_outside_leaves_the_labels_as_they_are(segment, tile, spacing_mm, tta):
+def test_skipping_what_lies_outside_leaves_the_labels_as_they_are(segment, tile, spacing_mm, tta, smoothing_mm):
     rng = np.random.default_rng(3)
     array = pelvis()
     for z, y, x in rng.integers((0, 10, 10), (6, 82, 82), (60, 3)):
         array[z, y : y + 4, x : x + 4] = LESION_VALUE
-    rules = {"gland": {"largest_only": True}, "dil": {"margin_mm": 4.0}, "tile": tile, "tta": tta}
+    rules = {"gland": {"largest_only": True, "smoothing_mm": smoothing_mm}, "dil": {"margin_mm": 4.0}}
+    rules |= {"tile": tile, "tta": tta}
     rules["spacing"] = None if spacing_mm is None else (spacing_mm, spacing_mm)
     full = segment(array, skip_outside=False, **rules)
     assert (full == 2).sum() > 50

@@ -100,7 +100,9 @@ def test_its_card_says_what_it_was_trained_on_how_well_it_does_and_what_it_is_no
 
 @pytest.mark.parametrize("entry", shipped()[:1])
 def test_all_together_are_small_enough_to_ship_and_nothing_else_lies_there(entry):
-    registered = {model["file"] for model in json.loads((MODELS / REGISTRY_FILE).read_text())["models"]}
+    registered = {
+        model.get("file") for model in json.loads((MODELS / REGISTRY_FILE).read_text(encoding="utf-8"))["models"]
+    }
     files = [path for path in MODELS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= LARGEST_SUM_BYTES
     assert {path.name for path in files if path.suffix == ".safetensors"} <= registered

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole trainings in miniature, through `prostatexfer train`: the checkpoint loads, works, and says how it was made."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -15,9 +16,11 @@ from ProstateXferLib.images.body import body_mask
 from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.io import read_image, write_image
 from ProstateXferLib.images.phantom import make_phantom
+from ProstateXferLib.images.structures import PROSTATE
+from ProstateXferLib.images.whole_structure import whole_structure_mask
 from ProstateXferLib.pipelines.segmenter import Segmenter
 from ProstateXferLib.pipelines.synthesizer import Synthesizer
-from ProstateXferLib.training import segmentation_stage, synthesis_data, synthesis_stage
+from ProstateXferLib.training import segmentation_scores, segmentation_stage, synthesis_data, synthesis_stage
 
 yaml = pytest.importorskip("yaml")
 pytest.importorskip("monai")
@@ -72,6 +75,25 @@ def data(tmp_path_factory):
     return root
 
 
+class Coarse:
+    """A phantom that renders on the tests' grid."""
+
+    def __init__(self, phantom):
+        self.phantom = phantom
+
+    def render(self, **options):
+        return self.phantom.render(T2W_GRID, **options)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def coarse_phantoms():
+    """Phantoms of the segmentation stage and its scores, small enough for a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (segmentation_stage, segmentation_scores):
+            patch.setattr(module, "make_phantom", lambda seed, **options: Coarse(make_phantom(seed, **options)))
+        yield
+
+
 @pytest.fixture
 def coarse(monkeypatch):
     """Planning grids of the synthesis stage, small enough for a test."""
@@ -100,7 +122,8 @@ def gland_model(tmp_path_factory, data):
 
 
 def whole_gland_dice(segmenter, case):
-    labels = sitk.GetArrayFromImage(segmenter.predict(read_image(case / "t2w.nii.gz")).labels) > 0
+    found = segmenter.predict(read_image(case / "t2w.nii.gz"))
+    labels = whole_structure_mask(sitk.GetArrayFromImage(found.labels), PROSTATE, found.structures)
     truth = sitk.GetArrayFromImage(read_image(case / "gland.nii.gz")) > 0
     return 2 * (labels & truth).sum() / (labels.sum() + truth.sum())
 
@@ -115,9 +138,13 @@ def test_a_gland_model_is_trained_scored_on_unseen_cases_and_ready_to_use(gland_
     ]
     assert card.preprocessing.tile_yx == (48, 48)
     assert card.preprocessing.spacing_yx_mm == (2.0, 2.0)
-    assert [(score.data, score.cases) for score in card.scores] == [("cases, held out", 1), ("others", 1)]
+    assert [(score.data, score.cases) for score in card.scores] == [
+        ("cases, held out", 1),
+        ("others", 1),
+        *[("unseen phantoms", len(segmentation_scores.PHANTOM_SEEDS))] * 2,
+    ]
     segmenter = Segmenter(gland_model, device="cpu")
-    for score, case in zip(card.scores, ("cases/case-2", "others/case-4"), strict=True):
+    for score, case in zip(card.scores, ("cases/case-2", "others/case-4"), strict=False):
         assert score.value == pytest.approx(whole_gland_dice(segmenter, data / case), abs=1e-4)
     assert card.scores[0].value > 0.2  # two cases, a hundred steps: that it learns, no more
 
@@ -137,8 +164,48 @@ def test_the_loss_falls_and_the_result_is_told_as_json(tmp_path, data, capsys):
     assert losses[-1] < 0.9 * losses[0]
     assert told[-1]["event"] == "result"
     assert told[-1]["checkpoint"] == str(path)
-    assert [score["data"] for score in told[-1]["scores"]] == ["cases, held out"]
+    assert [score["data"] for score in told[-1]["scores"]] == ["cases, held out", *["unseen phantoms"] * 2]
     assert load_checkpoint(path).card.history[0]["of"] == 45
+
+
+def test_phantom_scores_are_the_means_over_phantoms_that_no_recipe_trains_on(gland_model):
+    gland_score, lesion_score = load_checkpoint(gland_model).card.scores[2:]
+    segmenter, glands, lesions = Segmenter(gland_model, device="cpu"), [], []
+    for seed in segmentation_scores.PHANTOM_SEEDS:
+        study = make_phantom(seed).render(T2W_GRID, modalities=("t2w",))
+        found = segmenter.predict(study.t2w)
+        labels, truth = sitk.GetArrayFromImage(found.labels), sitk.GetArrayFromImage(study.labels)
+        gland = whole_structure_mask(labels, PROSTATE, found.structures)
+        glands.append(2 * (gland & (truth > 0)).sum() / (gland.sum() + (truth > 0).sum()))
+        both = (labels == 2).sum() + (truth == 2).sum()
+        lesions.append(2 * ((labels == 2) & (truth == 2)).sum() / both)
+        assert seed >= 900000
+    assert gland_score.value == pytest.approx(np.mean(glands), abs=1e-4)
+    assert lesion_score.value == pytest.approx(np.mean(lesions), abs=1e-4)
+
+
+def test_scoring_anew_renews_the_card_and_leaves_the_weights_alone(tmp_path, data, gland_model):
+    path = tmp_path / "made.safetensors"
+    card, state = read_checkpoint(gland_model)
+    write_checkpoint(path, dataclasses.replace(card, scores=(), title="an old title"), state)
+    assert train(tmp_path, SEGMENTATION, data, "--score-only") == (0, path)
+    renewed, kept = read_checkpoint(path)
+    assert renewed == card
+    assert all(torch.equal(state[key], kept[key]) for key in state)
+
+
+def test_scoring_refuses_what_it_cannot_score_and_leaves_it_as_it_is(
+    tmp_path, data, capsys, random_state, segmentation_card, pointwise_state, synthesis_card
+):
+    for card, state in ((segmentation_card("gland"), random_state()), (synthesis_card(), pointwise_state())):
+        path = write_checkpoint(tmp_path / "made.safetensors", card, state)
+        before = path.read_bytes()
+        assert train(tmp_path, SEGMENTATION, data, "--score-only")[0] == 1
+        assert "'tiny' has not the heads gland, dil that this recipe scores" in capsys.readouterr().err
+        assert path.read_bytes() == before
+    assert train(tmp_path, SYNTHESIS, data, "--score-only")[0] == 2
+    assert train(tmp_path, SEGMENTATION, data, "--score-only", name="absent.safetensors")[0] == 1
+    assert "absent.safetensors" in capsys.readouterr().err
 
 
 def test_held_out_and_test_cases_are_never_trained_on(tmp_path, data, monkeypatch):
@@ -174,9 +241,6 @@ def test_a_stage_can_start_from_a_checkpoint_with_its_encoder_frozen(tmp_path, d
 
 
 def test_phantoms_alone_are_enough_and_show_lesions(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(
-        segmentation_stage, "make_phantom", lambda seed, **options: Coarse(make_phantom(seed, **options))
-    )
     studies, real = [], segmentation_stage.segmentation_batches
 
     def batches(sources, **options):
@@ -188,19 +252,9 @@ def test_phantoms_alone_are_enough_and_show_lesions(tmp_path, data, monkeypatch)
     recipe["phantoms"] = {"weight": 1.0, "first_seed": 7, "count": 2}
     code, path = train(tmp_path, recipe, data, "--steps", "1")
     assert code == 0
-    assert load_checkpoint(path).card.scores == ()
+    assert {score.data for score in load_checkpoint(path).card.scores} == {"unseen phantoms"}
     assert [study.name for study in studies] == ["phantom 7", "phantom 8"]
     assert all(set(np.unique(study.labels)) == {0, 1, 2} and not study.paint for study in studies)
-
-
-class Coarse:
-    """A phantom that renders on the tests' grid."""
-
-    def __init__(self, phantom):
-        self.phantom = phantom
-
-    def render(self, **options):
-        return self.phantom.render(T2W_GRID, **options)
 
 
 @pytest.mark.parametrize(

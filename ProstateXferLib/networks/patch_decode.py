@@ -21,7 +21,7 @@ from ProstateXferLib.networks.packed_linear import linear
 
 NORM_EPS = 1e-6
 """eps of the channel LayerNorm between the stages (MedDINOv3, PatchDecode)."""
-TOKENS_AT_ONCE = 32
+TOKENS_AT_ONCE = 48
 """Tokens decoded together on a CPU. The last stage holds 256 vectors per token; more tokens than this and the
 activations leave the last-level cache, fewer and the matrix products get too thin (Testing/Benchmarks/mr_dinov3)."""
 

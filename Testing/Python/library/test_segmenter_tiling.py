@@ -124,14 +124,17 @@ def random_checkpoint(tmp_path, random_state, segmentation_card):
 
 def test_a_slice_of_exactly_one_tile_is_run_whole(random_checkpoint):
     image = image_of((32, 48))
-    assert np.array_equal(foreground(random_checkpoint((32, 48)), image), foreground(random_checkpoint(None), image))
+    one, whole = (foreground(random_checkpoint(tile), image) for tile in ((32, 48), None))
+    assert np.allclose(one, whole, atol=1e-5)
 
 
 def test_a_slice_smaller_than_a_tile_stands_in_the_middle_of_zeros(random_checkpoint):
     small = image_of((21, 40))
     padded = np.pad(sitk.GetArrayFromImage(small), ((0, 0), (5, 6), (4, 4)))  # 0 stays 0: the window is -1000..1000
     whole = foreground(random_checkpoint(None), Grid((48, 32, 2), (1.0, 1.0, 3.0)).image(padded), skip_outside=False)
-    assert np.array_equal(foreground(random_checkpoint((32, 48)), small, skip_outside=False), whole[:, 5:26, 4:44])
+    tiled = foreground(random_checkpoint((32, 48)), small, skip_outside=False)
+    # Not to the last bit: oneDNN may sum in another order for another number of threads.
+    assert np.allclose(tiled, whole[:, 5:26, 4:44], atol=1e-5)
 
 
 def test_a_slice_larger_than_a_tile_is_the_weighted_mean_of_its_tiles(random_checkpoint):

@@ -203,7 +203,9 @@ def test_scoring_refuses_what_it_cannot_score_and_leaves_it_as_it_is(
         assert train(tmp_path, SEGMENTATION, data, "--score-only")[0] == 1
         assert "'tiny' has not the heads gland, dil that this recipe scores" in capsys.readouterr().err
         assert path.read_bytes() == before
-    assert train(tmp_path, SYNTHESIS, data, "--score-only")[0] == 2
+    path = write_checkpoint(tmp_path / "made.safetensors", segmentation_card("gland"), random_state())
+    assert train(tmp_path, SYNTHESIS, data, "--score-only")[0] == 1
+    assert "'tiny' makes no CT from" in capsys.readouterr().err
     assert train(tmp_path, SEGMENTATION, data, "--score-only", name="absent.safetensors")[0] == 1
     assert "absent.safetensors" in capsys.readouterr().err
 

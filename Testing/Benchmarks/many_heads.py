@@ -16,16 +16,17 @@ from ProstateXferLib.pipelines.regions import body_threshold, body_tokens, token
 
 SIDE = 320
 SPACING_MM = 0.6
+WIDE_SPACING_MM = 1.0  # 320 mm: a body-coil field of view, with air in the picture
 MARGIN_MM = 5.0
 FOLDS = tuple(f"fold{index}" for index in range(5))
 
 
-def phantom_slice() -> tuple[torch.Tensor, torch.Tensor]:
+def phantom_slice(spacing_mm: float) -> tuple[torch.Tensor, torch.Tensor]:
     """A z-scored T2w slice (1, 1, H, W) through the gland and the gland's mask (1, H, W)."""
     import SimpleITK as sitk
 
-    half = SIDE * SPACING_MM / 2
-    grid = Grid((SIDE, SIDE, 1), (SPACING_MM, SPACING_MM, 3.0), (-half, -half, 0.0))
+    half = SIDE * spacing_mm / 2
+    grid = Grid((SIDE, SIDE, 1), (spacing_mm, spacing_mm, 3.0), (-half, -half, 0.0))
     study = make_phantom(7).render(grid, modalities=("t2w",))
     image = torch.from_numpy(sitk.GetArrayFromImage(study.t2w)).float()
     labels = torch.from_numpy(sitk.GetArrayFromImage(study.labels))
@@ -34,7 +35,7 @@ def phantom_slice() -> tuple[torch.Tensor, torch.Tensor]:
 
 def main(rounds: int) -> None:
     """Print both comparisons and check that labels inside the regions are those of the full decode."""
-    image, gland = phantom_slice()
+    image, gland = phantom_slice(SPACING_MM)
     size = (SIDE, SIDE)
     with torch.inference_mode():
         body = body_tokens(image, body_threshold(image[0]))
@@ -42,6 +43,10 @@ def main(rounds: int) -> None:
         print(f"\ntokens: {body.shape[1]} in all, {int(body.sum())} in the body, {int(near.sum())} near the gland")
         _gland_and_dil(image, size, body, near, rounds)
         _five_folds(image, size, body, rounds)
+        wide, _ = phantom_slice(WIDE_SPACING_MM)
+        wide_body = body_tokens(wide, body_threshold(wide[0]))
+        print(f"\nwith air in the picture: {int(wide_body.sum())} of {wide_body.shape[1]} tokens in the body")
+        _five_folds(wide, size, wide_body, rounds)
 
 
 def _gland_and_dil(image, size, body, near, rounds: int) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ProstateXferLib import metrics, networks
     from ProstateXferLib.checkpoints.importers import import_checkpoint
     from ProstateXferLib.checkpoints.loading import load_checkpoint
+    from ProstateXferLib.cohort.options import StudyInputs, StudyOptions
+    from ProstateXferLib.cohort.study import run_study
     from ProstateXferLib.images.io import read_image, write_image
     from ProstateXferLib.images.phantom import make_phantom
     from ProstateXferLib.metrics.measure import measure
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ProstateXferError",
     "Segmenter",
+    "StudyInputs",
+    "StudyOptions",
     "Synthesizer",
     "__version__",
     "import_checkpoint",
@@ -35,18 +39,22 @@ __all__ = [
     "metrics",
     "networks",
     "read_image",
+    "run_study",
     "write_image",
 ]
 
 # Public name -> the module that defines it (PEP 562).
 _DEFINED_IN = {
     "Segmenter": "ProstateXferLib.pipelines.segmenter",
+    "StudyInputs": "ProstateXferLib.cohort.options",
+    "StudyOptions": "ProstateXferLib.cohort.options",
     "Synthesizer": "ProstateXferLib.pipelines.synthesizer",
     "import_checkpoint": "ProstateXferLib.checkpoints.importers",
     "load_checkpoint": "ProstateXferLib.checkpoints.loading",
     "make_phantom": "ProstateXferLib.images.phantom",
     "measure": "ProstateXferLib.metrics.measure",
     "read_image": "ProstateXferLib.images.io",
+    "run_study": "ProstateXferLib.cohort.study",
     "write_image": "ProstateXferLib.images.io",
 }
 _SUBPACKAGES = ("metrics", "networks")

@@ -34,13 +34,13 @@ class Checkpoint:
         return build_network(*read_checkpoint(self.path))
 
 
-def load_checkpoint(path_or_name: str | Path) -> Checkpoint:
-    """Open a checkpoint file, or a model of the registry by its name.
+def load_checkpoint(path_or_name: str | Path, models_folder: Path | None = None) -> Checkpoint:
+    """Open a checkpoint file, or a model of the registry by its name; `models_folder` is searched before the others.
 
     Raises:
         ProstateXferError: no such file or name, a foreign file (import it first), cut off, or a malformed card.
     """
-    path = resolve(path_or_name)
+    path = resolve(path_or_name, models_folder)
     return Checkpoint(read_card(path), path, file_sha256(path))
 
 

@@ -39,16 +39,21 @@ class KnownModel:
     url: str | None = None
     obtain: str | None = None
 
-    def path(self) -> Path | None:
-        """Where the file lies on this machine, None when it is not here."""
+    def path(self, models_folder: Path | None = None) -> Path | None:
+        """Where the file lies on this machine, None when it is not here; `models_folder` is searched first."""
         if self.file is None:
             return None
-        return next((folder / self.file for folder in models_folders() if (folder / self.file).is_file()), None)
+        candidates = (folder / self.file for folder in models_folders(models_folder))
+        return next((path for path in candidates if path.is_file()), None)
 
 
-def models_folders() -> list[Path]:
-    """Folders searched for models: $PROSTATEXFER_MODELS (offline folders), the user's own, the shipped ones."""
-    return list(dict.fromkeys([*_named_folders(), _home_folder(), resources_dir() / "Models"]))
+def models_folders(models_folder: Path | None = None) -> list[Path]:
+    """Folders searched for models: the given one, $PROSTATEXFER_MODELS (offline folders), the user's own, the shipped.
+
+    `models_folder` is one that the user chose for this run alone (an option, where the variable is for every run).
+    """
+    chosen = [] if models_folder is None else [Path(models_folder).expanduser()]
+    return list(dict.fromkeys([*chosen, *_named_folders(), _home_folder(), resources_dir() / "Models"]))
 
 
 def user_models_folder() -> Path:
@@ -64,22 +69,22 @@ def _named_folders() -> list[Path]:
     return [Path(folder).expanduser() for folder in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if folder]
 
 
-def known_models() -> list[KnownModel]:
+def known_models(models_folder: Path | None = None) -> list[KnownModel]:
     """All registry entries: the shipped registry, extended or overridden by a registry.json in the other folders.
 
     Raises:
         ProstateXferError: a registry file is malformed.
     """
     entries: dict[str, KnownModel] = {}
-    for folder in reversed(models_folders()):
+    for folder in reversed(models_folders(models_folder)):
         path = folder / REGISTRY_FILE
         if path.is_file():
             entries.update({model.name: model for model in _read(path)})
     return list(entries.values())
 
 
-def resolve(path_or_name: str | Path) -> Path:
-    """The file of a path or a registered name.
+def resolve(path_or_name: str | Path, models_folder: Path | None = None) -> Path:
+    """The file of a path or a registered name; `models_folder` is searched before the others.
 
     Raises:
         ProstateXferError: neither a file nor a name, or a known name whose file is not on this machine.
@@ -88,21 +93,22 @@ def resolve(path_or_name: str | Path) -> Path:
     if path.is_file():
         return path
     name = str(path_or_name)
-    models = known_models()
+    models = known_models(models_folder)
     model = next((m for m in models if m.name == name), None)
     if model is None:
         if path.suffix or len(path.parts) > 1:
             raise ProstateXferError(
                 f"There is no checkpoint '{name}': check the path, or list the models: prostatexfer models"
             )
-        loose = next((f / f"{name}{SUFFIX}" for f in models_folders() if (f / f"{name}{SUFFIX}").is_file()), None)
+        candidates = (folder / f"{name}{SUFFIX}" for folder in models_folders(models_folder))
+        loose = next((file for file in candidates if file.is_file()), None)
         if loose is not None:
             return loose
         raise ProstateXferError(
             f"There is no model named '{name}': choose one of {', '.join(m.name for m in models) or '(none)'} "
             "or give a file."
         )
-    found = model.path()
+    found = model.path(models_folder)
     if found is not None:
         return found
     how = (

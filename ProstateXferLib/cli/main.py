@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from ProstateXferLib.cli.exit_codes import ExitCode, UsageError
 from ProstateXferLib.cli.packages import advice_for_missing
+from ProstateXferLib.cli.parent_watch import watch_parent
 from ProstateXferLib.cli.progress import JsonProgress
 from ProstateXferLib.cli.stopping import stop_signals
 from ProstateXferLib.errors import CancelledError, ProstateXferError
@@ -41,6 +42,9 @@ COMMANDS: dict[str, Command] = {
     "segment": Command("ProstateXferLib.cli.segment", "segment the prostate and lesions on an MRI"),
     "synthesize": Command("ProstateXferLib.cli.synthesize", "make a synthetic CT from an MRI or a cone-beam CT"),
     "measure": Command("ProstateXferLib.cli.measure", "measure the structures of a segmentation"),
+    "study": Command("ProstateXferLib.cli.study", "all of this on one patient's images, into one study folder"),
+    "batch": Command("ProstateXferLib.cli.batch", "the same for many patients, going on where it was stopped"),
+    "report": Command("ProstateXferLib.cli.report", "write the page of a study folder"),
     "train": Command("ProstateXferLib.cli.train", "train or fine-tune a checkpoint, stage by stage"),
     "phantom": Command("ProstateXferLib.cli.phantom", "write a synthetic pelvis with known truth"),
     "doctor": Command("ProstateXferLib.cli.doctor", "say what is installed, what is missing and what to do about it"),
@@ -53,6 +57,7 @@ For research use only: not a medical device."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `prostatexfer` with `argv` (default: this process's) and return its exit code."""
+    watch_parent()
     words = list(sys.argv[1:] if argv is None else argv)
     # A look ahead, since these two also shape how a failure before or during parsing is told.
     debug, as_json = "--debug" in words, "--json" in words

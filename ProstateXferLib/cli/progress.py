@@ -27,6 +27,7 @@ class ConsoleProgress:
         self._on_terminal = self._stream.isatty()
         self._step = ""
         self._began_s = self._shown_s = 0.0
+        self._began_fraction = 0.0  # a step may be a part of a longer job and begin in its middle
         self._shown_fraction = -1.0
         self._bar_open = False
 
@@ -37,6 +38,7 @@ class ConsoleProgress:
         if step != self._step or fraction < self._shown_fraction:
             self._close_bar()
             self._step, self._began_s, self._shown_fraction, self._shown_s = step, now_s, -1.0, 0.0
+            self._began_fraction = fraction
         if not self._is_due(fraction, now_s):
             return
         text = f"{step} {fraction:4.0%}{self._time_left(fraction, now_s)}{f'  {message}' if message else ''}"
@@ -69,10 +71,10 @@ class ConsoleProgress:
         return fraction - self._shown_fraction >= PLAIN_STEP or now_s - self._shown_s >= PLAIN_SECONDS
 
     def _time_left(self, fraction: float, now_s: float) -> str:
-        elapsed_s = now_s - self._began_s
-        if not 0 < fraction < 1 or elapsed_s < 1:
+        elapsed_s, done = now_s - self._began_s, fraction - self._began_fraction
+        if not (done > 0 and fraction < 1) or elapsed_s < 1:
             return ""
-        left_s = round(elapsed_s * (1 - fraction) / fraction)
+        left_s = round(elapsed_s * (1 - fraction) / done)
         return f"  {left_s // 60}:{left_s % 60:02d} left" if left_s else ""
 
     def _draw(self, text: str, fraction: float) -> None:

@@ -38,14 +38,19 @@ class SyntheticResult:
 
 @dataclass(frozen=True)
 class Study:
-    """What a study's page is made of; `segmentation` is a `pipelines.Segmentation`, `reference` likewise or None."""
+    """What a study's page is made of; `segmentation` is a `pipelines.Segmentation` or None, `reference` likewise.
+
+    `image` is what was segmented, `uncertainty` lies on its grid; `methods` replaces the words on the shipped models.
+    """
 
     title: str
     subtitle: str
-    image: sitk.Image
+    image: sitk.Image | None
     segmentation: Any
     measurements: Sequence[Measurement]
     reference: Any = None
+    uncertainty: sitk.Image | None = None
+    methods: Sequence[str] | None = None
     synthetic: Sequence[SyntheticResult] = ()
     warnings: Sequence[str] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -53,10 +58,10 @@ class Study:
 
 def study_page(study: Study) -> Page:
     """Figures, tables and texts of a study."""
-    outlines = outlines_of(study.segmentation, reference=study.reference)
+    outlines = [] if study.segmentation is None else outlines_of(study.segmentation, reference=study.reference)
     figures = []
     if outlines:
-        known = "; dashed: the known truth" if study.reference is not None else ""
+        known = "; dashed: the reference" if study.reference is not None else ""
         figures = [
             Figure("Axial slices", f"T2w with the outlines found (solid{known}).", axial_slices(study.image, outlines)),
             Figure(
@@ -65,13 +70,24 @@ def study_page(study: Study) -> Page:
                 sagittal_coronal(study.image, outlines),
             ),
         ]
+    if study.uncertainty is not None:
+        figures.append(
+            Figure(
+                "Uncertainty of the segmentation",
+                "Binary entropy of the model's probability in bits, the largest over the structures: black is sure, "
+                "white undecided. It does not say where a model is surely wrong.",
+                axial_slices(study.uncertainty, outlines, window=(0.0, 1.0)),
+            )
+        )
     for result in study.synthetic:
         figures += _synthesis_figures(result)
-    tables = [*measurement_tables(study.measurements)]
+    tables = [] if study.segmentation is None else [*measurement_tables(study.measurements)]
     compared = [result for result in study.synthetic if result.truth is not None]
     if compared:
         tables.append(_error_table(compared))
-    methods = METHODS if study.synthetic else METHODS[:1]
+    methods = study.methods
+    if methods is None:
+        methods = METHODS if study.synthetic else METHODS[:1]
     return Page(study.title, study.subtitle, methods, study.warnings, figures, tables, study.provenance)
 
 

@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "metrics": {"images"},
     "reports": {"images", "networks", "checkpoints", "pipelines", "metrics"},
     "training": {"images", "networks", "checkpoints", "pipelines", "metrics"},
-    "cli": {"images", "networks", "checkpoints", "pipelines", "metrics", "reports", "training"},
+    "cohort": {"images", "networks", "checkpoints", "pipelines", "metrics", "reports"},
+    "cli": {"images", "networks", "checkpoints", "pipelines", "metrics", "reports", "training", "cohort"},
 }
 # Modules beside the rooms, on which every room may stand; they know no room and no third-party package at file scope.
 BASE = {"errors", "files", "progress", "resources_dir", "version"}
@@ -33,7 +34,7 @@ DOORS = {"__init__", "__main__"}
 
 LIGHT = {"numpy", "SimpleITK"}
 AT_FILE_SCOPE = {
-    **dict.fromkeys(("images", "metrics", "reports", "cli", "checkpoints"), LIGHT),
+    **dict.fromkeys(("images", "metrics", "reports", "cli", "checkpoints", "cohort"), LIGHT),
     **dict.fromkeys(("networks", "pipelines", "training"), LIGHT | {"torch"}),
 }
 APPLICATION = {"slicer", "qt", "vtk", "ctk", "PythonQt"}
@@ -148,6 +149,9 @@ def test_the_library_neither_asserts_nor_prints(path):
         ("reports", "import matplotlib.pyplot"),
         ("checkpoints", "import torch"),
         ("training", "import monai"),
+        ("cohort", "import torch"),
+        ("cohort", "from ProstateXferLib.cli.main import main"),
+        ("reports", "from ProstateXferLib.cohort.study import run_study"),
         ("errors", "import numpy"),
         ("errors", "from ProstateXferLib.images.grid import Grid"),
         ("pipelines", "def f():\n    import slicer"),

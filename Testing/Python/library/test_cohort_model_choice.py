@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`models_for`: what the panel's lists show for a task."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from ProstateXferLib.checkpoints.card import ModelCard
+from ProstateXferLib.checkpoints.file_format import write_checkpoint
+from ProstateXferLib.cohort import model_choice
+from ProstateXferLib.cohort.model_choice import card_of, models_for
+from ProstateXferLib.cohort.task import Task
+from ProstateXferLib.errors import ProstateXferError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The user's folder, with no model anywhere else."""
+    shipped = tmp_path / "Resources" / "Models"
+    shipped.mkdir(parents=True)
+    monkeypatch.setenv("PROSTATEXFER_RESOURCES", str(shipped.parent))
+    monkeypatch.delenv("PROSTATEXFER_MODELS", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    folder = tmp_path / "my models"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def put(folder, threshold_state, segmentation_card, synthesis_card, pointwise_state):
+    """put(name, *heads) writes a segmentation model, put(name, sequence="T2w") a synthesis model."""
+
+    def put(name, *heads, sequence=None, folder=folder):
+        if sequence is None:
+            card, state = segmentation_card(*heads, name=name), threshold_state(**dict.fromkeys(heads, (0.3,)))
+        else:
+            card, state = synthesis_card(sequence, name=name), pointwise_state()
+        return write_checkpoint(folder / f"{name}.safetensors", card, state)
+
+    return put
+
+
+def register(folder, **entry):
+    common = {"task": "segmentation", "title": "a title", "licence": "Apache-2.0"}
+    (folder / "registry.json").write_text(json.dumps({"models": [common | entry]}), encoding="utf-8")
+
+
+def names(task, folder):
+    return [option.name for option in models_for(task, folder)]
+
+
+def test_each_task_lists_the_models_that_can_do_it(folder, put):
+    put("gland", "gland")
+    put("both", "gland", "dil")
+    put("mr", sequence="T2w")
+    put("cbct", sequence="CBCT")
+    assert names(Task.PROSTATE, folder) == ["both", "gland"]
+    assert names(Task.DIL, folder) == ["both"]
+    assert names(Task.CT_FROM_MR, folder) == ["mr"]
+    assert names(Task.CT_FROM_CBCT, folder) == ["cbct"]
+    assert models_for(Task.DIL) == []  # the folder is searched only where it is given
+
+
+def test_a_file_that_no_registry_lists_brings_its_card(folder, put):
+    path = put("both", "gland", "dil")
+    (option,) = models_for(Task.DIL, folder)
+    assert (option.state, option.path, option.sha256, option.reason) == ("here", path, None, None)
+    assert option.card == card_of("both", folder)
+    assert [structure.name for structure in option.card.structures] == ["Prostate", "DIL"]
+
+
+def test_a_registered_model_brings_the_registrys_words(folder, put):
+    path = put("both", "gland", "dil")
+    register(folder, name="known", file=path.name, sha256="ab")
+    (option,) = models_for(Task.DIL, folder)
+    assert (option.name, option.title, option.sha256, option.path) == ("known", "a title", "ab", path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "state", "part"),
+    [
+        ({"file": "a.safetensors", "sha256": "0", "url": "https://x"}, "to fetch", "prostatexfer models --fetch mine"),
+        ({"obtain": "ask the authors"}, "to import", "ask the authors"),
+        ({"file": "a.safetensors", "sha256": "0"}, "to import", "put its file into a models folder"),
+    ],
+)
+def test_a_model_that_is_not_here_stands_last_with_what_to_do(folder, put, entry, state, part):
+    put("here", "gland")
+    register(folder, name="mine", **entry)
+    first, last = models_for(Task.PROSTATE, folder)
+    assert (first.name, first.reason) == ("here", None)
+    assert (last.name, last.state, last.card) == ("mine", state, None)
+    assert part in last.reason
+
+
+def test_a_damaged_file_is_listed_with_the_reason_and_a_foreign_one_is_not(folder, put):
+    path = put("cut", "gland")
+    path.write_bytes(path.read_bytes()[:-9])
+    from safetensors.torch import save_file
+    from torch import ones
+
+    save_file({"a": ones(1)}, folder / "foreign.safetensors")
+    (option,) = models_for(Task.PROSTATE, folder)
+    assert (option.name, option.state) == ("cut", "damaged")
+    assert "cut off" in option.reason
+
+
+def test_a_file_with_the_name_of_another_model_is_named_by_its_path(folder, put):
+    path = put("dgcf", sequence="T2w")
+    register(folder, name="dgcf", task="synthesis", obtain="import your own")
+    assert [(o.name, o.state) for o in models_for(Task.CT_FROM_MR, folder)] == [
+        (str(path), "here"),
+        ("dgcf", "to import"),
+    ]
+
+
+def test_the_given_folder_goes_before_the_others(folder, put, tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.setenv("PROSTATEXFER_MODELS", str(other))
+    put("gland", "gland", folder=other)
+    mine = put("gland", "gland", "dil")
+    assert [option.path for option in models_for(Task.PROSTATE, folder)] == [mine]
+    assert len(card_of("gland", folder).structures) == 2
+    assert len(card_of("gland").structures) == 1
+
+
+def test_a_card_is_read_again_only_when_its_file_has_changed(folder, put, monkeypatch):
+    put("gland", "gland")
+    models_for(Task.PROSTATE, folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(model_choice, "read_card", lambda path: pytest.fail("read twice"))
+        assert names(Task.PROSTATE, folder) == ["gland"]
+    path = put("gland", "gland", "dil")
+    os.utime(path, ns=(1, 1))
+    assert names(Task.DIL, folder) == ["gland"]
+
+
+def test_an_encoder_can_do_no_task(folder):
+    import torch
+
+    write_checkpoint(folder / "e.safetensors", ModelCard("e", "encoder", "dinov3"), {"a": torch.ones(1)})
+    assert [names(task, folder) for task in Task] == [[], [], [], []]
+    with pytest.raises(ProstateXferError, match="There is no model named 'x'"):
+        card_of("x", folder)
+
+
+def test_the_shipped_models_do_all_tasks():
+    chosen = {task: next(option for option in models_for(task)) for task in Task}
+    assert {task: option.name for task, option in chosen.items()} == {
+        Task.PROSTATE: "prostate-dil-small",
+        Task.DIL: "prostate-dil-small",
+        Task.CT_FROM_MR: "dgcf-mr-to-ct-small",
+        Task.CT_FROM_CBCT: "dgcf-cbct-to-ct-small",
+    }
+    assert all(option.state == "here" and option.card and option.sha256 for option in chosen.values())

@@ -22,7 +22,7 @@ TEST_SETTINGS := OMP_NUM_THREADS=$(OMP_NUM_THREADS) MPLBACKEND=Agg
 unexport PYTHONPATH
 unexport PYTHONHOME
 
-.PHONY: help demo test lint format bench ctest lock wheel clean distclean
+.PHONY: help demo test lint format bench ctest screenshots lists lock wheel clean distclean
 
 help:
 	@echo 'make demo               segment, measure and report on an example in one go (IMAGE=t2w.nii.gz for your own)'
@@ -30,7 +30,10 @@ help:
 	@echo 'make lint               check style and formatting'
 	@echo 'make format             repair what the style check can repair by itself'
 	@echo 'make bench              measure speed and memory'
-	@echo 'make ctest              run the tests of the Slicer extension through CMake'
+	@echo 'make ctest              install the Slicer extension into build/ctest and run all tests on that'
+	@echo '                        (only some: make ctest ROOMS="static|scene")'
+	@echo 'make screenshots        draw the pictures of the module anew'
+	@echo 'make lists              write the lists of shipped files in the CMakeLists.txt files anew'
 	@echo 'make wheel              build the Python package into dist/'
 	@echo 'make lock               write requirements/*.lock anew'
 	@echo 'make clean, distclean   remove what was built; distclean removes .venv, too'
@@ -57,11 +60,27 @@ format: $(VENV)/.stamp-test
 bench: $(VENV)/.stamp-test
 	@$(RUN) Testing/Benchmarks/run_all.py
 
-# The Slicer tests run in the same environment; build/ctest is CMake's own folder.
+# With Testing/CMake/stub for Slicer. ROOMS chooses tests by label, as a pattern: a room of Testing/Python, or `module`.
+# Nothing is compiled: the first four settings let CMake go without a compiler.
+CTEST_SETTINGS := -DCMAKE_C_COMPILER=cmake -DCMAKE_C_COMPILER_FORCED=ON -DCMAKE_CXX_COMPILER=cmake \
+  -DCMAKE_CXX_COMPILER_FORCED=ON -DBUILD_TESTING=ON -DSlicer_DIR="$(CURDIR)/Testing/CMake/stub"
+
 ctest: $(VENV)/.stamp-test
-	@if [ ! -f CMakeLists.txt ]; then echo 'make ctest: this tree has no CMakeLists.txt, so no Slicer extension yet.' >&2; exit 1; fi
-	@cmake -S . -B build/ctest -DBUILD_TESTING=ON -DPython3_EXECUTABLE="$(CURDIR)/$(RUN)"
-	@$(TEST_SETTINGS) ctest --test-dir build/ctest --output-on-failure
+	@if ! command -v cmake >/dev/null 2>&1; then \
+	  echo 'make ctest: CMake was not found; install it (on Debian and Ubuntu: the package cmake).' >&2; exit 1; \
+	fi
+	@echo 'Installing the extension into build/ctest and running its tests there ...'
+	@rm -rf build/ctest
+	@cmake -S . -B build/ctest $(CTEST_SETTINGS) -DPython3_EXECUTABLE="$(CURDIR)/$(RUN)" >/dev/null
+	@$(TEST_SETTINGS) ctest --test-dir build/ctest --output-on-failure --no-tests=error \
+	  $(if $(ROOMS),-L '^($(ROOMS))$$') $(CTEST_ARGS)
+
+screenshots: $(VENV)/.stamp-test
+	@$(TEST_SETTINGS) PYTHONPATH=Testing/Python $(RUN) Testing/Screenshots/make_screenshots.py
+
+# Any Python does: the script needs the standard library alone.
+lists: | $(VENV)/.stamp-venv
+	@$(RUN) Testing/CMake/update_lists.py
 
 wheel: $(VENV)/.stamp-demo
 	@echo 'Building the Python package into dist/ ...'
@@ -117,6 +136,6 @@ $(VENV)/.stamp-demo: requirements/demo.lock pyproject.toml | $(VENV)/.stamp-venv
 	@touch $@
 
 $(VENV)/.stamp-test: requirements/test.lock $(VENV)/.stamp-demo
-	@echo 'Installing what training and testing need (the first time about 30 MB to download) ...'
+	@echo 'Installing what training and testing need: the first time about 300 MB to download, 1 GB on disk (VTK, Qt) ...'
 	@$(PIP) -r requirements/test.lock
 	@touch $@

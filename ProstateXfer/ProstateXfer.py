@@ -239,7 +239,7 @@ class ProstateXferLogic(ScriptedLoadableModuleLogic):
 
         def keep(nodes, result):
             if parameters is not None:
-                keepResults(parameters, nodes, result, inputs.get("t2w"))
+                keepResults(parameters, nodes, result, inputs)
 
         run = StudyRun(inputs, options, watcher=watcher, process=process, onNodes=keep)
         run.start()

@@ -19,6 +19,9 @@ PROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf
 TORCH = "torch==2.13.0"
 # The package itself is installed editable without build isolation, so its build backend is part of the lock.
 BUILD_BACKEND = "hatchling"
+# No wheels of slicer-core for Linux on ARM; what comes with it is of no use alone. The same words as in pyproject.toml.
+NOT_LINUX_ON_ARM = "sys_platform != 'linux' or platform_machine == 'x86_64'"
+MARKERS = dict.fromkeys(("PySide6_Essentials", "shiboken6", "slicer-core", "vtk"), NOT_LINUX_ON_ARM)
 
 HEADER = """\
 # {what}
@@ -39,14 +42,16 @@ def wanted(*extras: str) -> list[str]:
 
 
 def frozen(python: Path) -> list[str]:
-    """What is installed, as `name==version` lines; a build's local part (`+cpu`) is dropped, so that any build fits."""
+    """What is installed, as lines `name==version` with MARKERS; a build's local part (`+cpu`) goes: any build fits."""
     listing = subprocess.run(
         [python, "-m", "pip", "freeze", "--exclude", "pip", "--exclude", "setuptools"],
         check=True,
         text=True,
         stdout=subprocess.PIPE,
     ).stdout
-    return [re.sub(r"\+\w+$", "", line) for line in listing.splitlines() if line]
+    versions = [re.sub(r"\+\w+$", "", line) for line in listing.splitlines() if line]
+    markers = [MARKERS.get(line.partition("==")[0]) for line in versions]
+    return [f"{line}; {marker}" if marker else line for line, marker in zip(versions, markers, strict=True)]
 
 
 def main() -> int:
@@ -74,7 +79,10 @@ def main() -> int:
     changed = sorted(set(demo) - set(everything))
     if changed:
         raise SystemExit(f"The test tools need other versions than the demo: {', '.join(changed)}.")
-    title = HEADER.format(what="What `make test` installs on top of demo.lock: training and the tools.", python=version)
+    title = HEADER.format(
+        what="What `make test` installs on top of demo.lock: training, Slicer's parts for tests, and the tools.",
+        python=version,
+    )
     added = [line for line in everything if line not in demo]
     (HERE / "test.lock").write_text(title + "-r demo.lock\n" + "\n".join(added) + "\n", encoding="utf-8")
     return 0

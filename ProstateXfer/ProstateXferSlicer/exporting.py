@@ -17,7 +17,7 @@ from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.files import write_text
 from ProstateXferLib.images.io import write_image
 from ProstateXferLib.reports.table import write_measurements_csv
-from ProstateXferSlicer.scene.parameters import INPUT_OF_PARAMETER, measurementsOf
+from ProstateXferSlicer.scene.parameters import USED_INPUTS, measurementsOf
 from ProstateXferSlicer.scene.segmentations import segmentationFile
 from ProstateXferSlicer.scene.volumes import imageOfVolume
 from ProstateXferSlicer.temporary import temporaryPath
@@ -74,6 +74,13 @@ class ReportExport(JobWatcher):
             self._write()
             self._job = Job(["report", str(self._folder), "-o", str(self._path), "--json"], self, self._process)
             self._job.start()
+        except OSError as error:
+            self._clean()
+            raise ProstateXferError(
+                _("The study could not be handed over ({reason}): check the free space of {folder}.").format(
+                    reason=error.strerror or error, folder=temporaryPath()
+                )
+            ) from error
         except BaseException:
             self._clean()
             raise
@@ -104,22 +111,27 @@ class ReportExport(JobWatcher):
     def _write(self) -> None:
         write_text(self._folder / STUDY_FILE, self._parameters.studyRecord)
         run = StudyResult.read(self._folder)
+        source = self._parameters.measuredImage or self._parameters.cbct
         replace(
             run,
-            inputs=StudyInputs(**{name: self._input(name) for name in run.inputs.given()}),
+            case=run.case if source is None else source.GetName(),
+            inputs=StudyInputs(**{name: self._input(name) for name in self._inputsOf(run)}),
             outputs={key: self._output(key, name) for key, name in run.outputs.items() if key in _NODE_OF_OUTPUT},
             measurements=tuple(measurementsOf(self._parameters)),
             edited=self._parameters.edited,
         ).write()
 
+    def _inputsOf(self, run: StudyResult) -> list[str]:
+        """The inputs of the run; the reference segmentation that was measured with last, if any."""
+        names = [name for name in run.inputs.given() if name != "reference_segmentation"]
+        compared = self._parameters.usedReferenceSegmentation is not None
+        return [*names, "reference_segmentation"] if compared else names
+
     def _input(self, name: str) -> Path:
-        parameter = next(key for key, field in INPUT_OF_PARAMETER.items() if field == name)
-        # The image that was measured, although another may have been chosen since.
-        node = self._parameters.measuredImage if name == "t2w" else getattr(self._parameters, parameter)
-        title = INPUT_TITLES[name]
+        node, title = getattr(self._parameters, USED_INPUTS[name]), INPUT_TITLES[name]
         if node is None:
             raise ProstateXferError(
-                _("The {title} of the last run is not chosen any more: choose it under Inputs.").format(title=title)
+                _("The {title} of the last run was removed from the scene: run again.").format(title=title)
             )
         if name == "reference_segmentation":
             return segmentationFile(node, self._folder / f"{name}.seg.nrrd")

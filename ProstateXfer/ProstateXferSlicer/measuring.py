@@ -40,6 +40,7 @@ def remeasure(parameters: Any, progress: Progress | None = None) -> list[Measure
     keepMeasurements(parameters, rows)
     if parameters.centroids is not None:
         writeCentroids(rows, parameters.centroids)
+    parameters.usedReferenceSegmentation = parameters.referenceSegmentation
     parameters.edited = parameters.edited or _state(rows) != _state(_rowsOfRun(parameters.studyRecord))
     return rows
 

@@ -18,6 +18,7 @@ from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.io import write_image
 from ProstateXferSlicer.scene.results import StudyNodes, addStudy
 from ProstateXferSlicer.scene.segmentations import segmentationFile
+from ProstateXferSlicer.scene.transaction import nodesOrNothing
 from ProstateXferSlicer.scene.volumes import imageOfVolume
 from ProstateXferSlicer.temporary import temporaryPath
 from ProstateXferSlicer.work.job import Job, JobOutcome, JobWatcher
@@ -129,9 +130,7 @@ class StudyRun(JobWatcher):
         try:
             if outcome.state == "done":
                 result = StudyResult.read(self._folder / "study")
-                nodes = addStudy(result, self._nodesStillThere())
-                if self._onNodes is not None:
-                    self._onNodes(nodes, result)
+                nodes = self._added(result)
         except ProstateXferError as error:
             outcome, result = replace(outcome, state="failed", error=str(error)), None
         except Exception as error:  # the edge: whatever goes wrong with the scene is told, not raised into Qt
@@ -141,6 +140,14 @@ class StudyRun(JobWatcher):
             self._clean()
         self.outcome = StudyOutcome(outcome, nodes, result)
         self._watcher.onFinished(self.outcome)
+
+    def _added(self, result: StudyResult) -> StudyNodes:
+        """The results as nodes that somebody keeps; where that fails, no node."""
+        with nodesOrNothing():
+            nodes = addStudy(result, self._nodesStillThere())
+            if self._onNodes is not None:
+                self._onNodes(nodes, result)
+            return nodes
 
     def _written(self, name: str, node: Any) -> Path:
         """The node as a file for the child."""

@@ -18,10 +18,12 @@ class DoctorSection(JobWatcher):
         self._ui = ui
         self._job: Job | None = None
         self._lines: list[str] = []
+        self._isClosed = False
         ui.doctorButton.connect("clicked()", self._onClicked)
 
-    def cancel(self) -> None:
-        """Stop the check, if there is one."""
+    def close(self) -> None:
+        """Stop the check, if there is one, and hear no more of it: the widgets go."""
+        self._isClosed = True
         if self._job is not None:
             self._job.cancel()
 
@@ -32,6 +34,8 @@ class DoctorSection(JobWatcher):
     def onFinished(self, outcome: JobOutcome) -> None:
         """Show the findings; what is missing stands at their end, with what to do."""
         self._job = None
+        if self._isClosed:
+            return
         # A check that found something missing ends as failed, with its findings.
         text = as_text(outcome.result) if outcome.result else "\n".join([*self._lines, outcome.error])
         self._ui.doctorTextEdit.setPlainText(text.strip())

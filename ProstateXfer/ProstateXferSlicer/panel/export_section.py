@@ -21,6 +21,7 @@ class ExportSection:
         self._ui, self._logic = ui, logic
         self._parameters: Any = None
         self._export: Any = None
+        self._isClosed = False
         ui.exportCsvButton.connect("clicked()", self._onCsv)
         ui.exportReportButton.connect("clicked()", self._onReport)
 
@@ -50,8 +51,9 @@ class ExportSection:
         missing = None if source is None else dicomOriginMissing(source)
         self._ui.exportDicomButton.toolTip = " ".join([*told, missing or ""]).strip()
 
-    def cancel(self) -> None:
-        """Stop writing the report, if it is being written."""
+    def close(self) -> None:
+        """Stop writing the report, if it is being written, and hear no more of it: the widgets go."""
+        self._isClosed = True
         if self._export is not None:
             self._export.cancel()
 
@@ -75,6 +77,8 @@ class ExportSection:
 
     def _onReportFinished(self, outcome: JobOutcome) -> None:
         self._export = None
+        if self._isClosed:
+            return
         if self._parameters is not None:
             self.show()
         if outcome.state == "done":

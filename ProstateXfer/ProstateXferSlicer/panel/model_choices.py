@@ -25,6 +25,7 @@ class ModelChoices:
         self._parameters: Any = None
         self._filling = False
         self._shown: tuple[str, ...] | None = None
+        self._toldProblem = ""
         self._options: dict[str, list[ModelOption]] = {name: [] for name in TASK_OF_PARAMETER}
         for name in TASK_OF_PARAMETER:
             self._combo(name).connect("currentIndexChanged(int)", self._choose(name))
@@ -37,13 +38,18 @@ class ModelChoices:
         self.show()
 
     def show(self) -> None:
-        """List the models anew where the folder or a choice has changed."""
+        """List the models anew where the folder or a choice has changed; grey out those of tasks not ticked."""
         if self._parameters is None:
             return
         state = (self._parameters.modelsFolder, *(self._chosen(name) for name in TASK_OF_PARAMETER))
-        if state == self._shown:
-            return
-        self._shown, self._filling = state, True
+        if state != self._shown:
+            self._shown = state
+            self._list()
+        for name in TASK_OF_PARAMETER:
+            self._describe(name)
+
+    def _list(self) -> None:
+        self._filling = True
         try:
             for name, task in TASK_OF_PARAMETER.items():
                 self._options[name] = self._modelsFor(task)
@@ -60,8 +66,10 @@ class ModelChoices:
         folder = self._parameters.modelsFolder
         try:
             return models_for(task, Path(folder) if folder else None)
-        except ProstateXferError as error:  # a malformed registry in the user's folder
-            showError(_("The models could not be listed"), str(error))
+        except ProstateXferError as error:  # a malformed registry in the user's folder, the same for all tasks
+            if str(error) != self._toldProblem:
+                self._toldProblem = str(error)
+                showError(_("The models could not be listed"), self._toldProblem)
             return []
 
     def _fill(self, name: str) -> None:
@@ -76,7 +84,6 @@ class ModelChoices:
             combo.setCurrentIndex(len(self._options[name]))
         else:
             combo.setCurrentIndex(self._options[name].index(option))
-        self._describe(name)
 
     def _addFile(self, name: str, chosen: str) -> None:
         """A checkpoint chosen by its path stands in the list beside those that have a name."""
@@ -85,10 +92,17 @@ class ModelChoices:
             self._options[name].append(optionOfFile(TASK_OF_PARAMETER[name], path))
 
     def _describe(self, name: str) -> None:
-        option = self.option(name)
-        tip = _("This model is not on this computer any more: choose another") if option is None else option.title
-        self._combo(name).toolTip = tip if option is None or option.reason is None else option.reason
-        self._widget(name, "ModelCardButton").enabled = option is not None
+        """Enable a task's list and card button, or say why not."""
+        option, title = self.option(name), TASK_OF_PARAMETER[name].title
+        gone = _("This model is not on this computer any more: choose another")
+        combo, button = self._combo(name), self._widget(name, "ModelCardButton")
+        combo.enabled = getattr(self._parameters, name)
+        if combo.enabled:
+            combo.toolTip = gone if option is None else option.reason or option.title
+        else:
+            combo.toolTip = _("Tick {task} to choose its model").format(task=title)
+        button.enabled = option is not None
+        button.toolTip = gone if option is None else _("Show the card of the model chosen for: {task}").format(task=title)
 
     def _choose(self, name: str) -> Callable[..., None]:
         def chosen() -> None:
@@ -97,7 +111,6 @@ class ModelChoices:
                 return
             option = self._options[name][index]
             setattr(self._parameters, f"{name}Model", option.name)
-            self._describe(name)
             self._showOption(option)
             self._onChanged()
 

@@ -22,7 +22,7 @@ class RunSection(StudyWatcher):
         self._run: Any = None
         self._problem: str | None = None
         self._remaining = RemainingTime()
-        self._stopping = False
+        self._stopping = self._isClosed = False
         ui.applyButton.connect("clicked()", self._onClicked)
 
     def isRunning(self) -> bool:
@@ -42,6 +42,11 @@ class RunSection(StudyWatcher):
             self._showButton()
             self._run.cancel()
 
+    def close(self) -> None:
+        """Stop the run, and hear no more of it: the widgets go."""
+        self.cancel()
+        self._isClosed = True
+
     def onProgress(self, step: str, fraction: float, message: str) -> None:
         """Move the bar; say the step and the time left."""
         if self._stopping:
@@ -57,10 +62,13 @@ class RunSection(StudyWatcher):
 
     def onLog(self, line: str) -> None:
         """Append a line."""
-        self._ui.logTextEdit.appendPlainText(line)
+        if not self._isClosed:
+            self._ui.logTextEdit.appendPlainText(line)
 
     def onFinished(self, outcome: StudyOutcome) -> None:
         """Back to idle; say how it ended."""
+        if self._isClosed:
+            return
         self._run, self._stopping = None, False
         self._ui.progressBar.visible = False
         job = outcome.job
@@ -85,7 +93,9 @@ class RunSection(StudyWatcher):
         self._remaining = RemainingTime()
         self._ui.progressBar.value = 0
         self._ui.progressBar.visible = True
-        self._ui.statusLabel.text = _("Handing the images over…")
+        self._ui.statusLabel.text = self._ui.applyButton.toolTip = _("Handing the images over…")
+        # Slicer works off clicks while it asks for packages, installs them and reports errors.
+        self._ui.applyButton.enabled = False
         run = self._onRun()
         if run is None:
             self._ui.progressBar.visible = False
@@ -98,7 +108,9 @@ class RunSection(StudyWatcher):
         button, running = self._ui.applyButton, self._run is not None
         button.text = _("Cancel") if running else _("Run")
         button.enabled = not self._stopping if running else self._problem is None
-        if running:
+        if self._stopping:
+            button.toolTip = _("The run is being cancelled")
+        elif running:
             button.toolTip = _("Stop the run; the scene stays as it is")
         else:
             button.toolTip = self._problem or _("Run the ticked tasks; Slicer can be used meanwhile")

@@ -51,7 +51,7 @@ class Sections:
             return
         self._bindings.show()
         self._models.show()
-        self._showTasks()
+        self._showOptionalInputs()
         self._run.setProblem(self._problem())
         self._results.show()
         self._export.show()
@@ -62,9 +62,9 @@ class Sections:
 
     def close(self) -> None:
         """Stop everything that is under way; the panel goes."""
-        self._run.cancel()
-        self._export.cancel()
-        self._doctor.cancel()
+        self._run.close()
+        self._export.close()
+        self._doctor.close()
         self._results.close()
 
     def _problem(self) -> str | None:
@@ -73,10 +73,8 @@ class Sections:
         inputs = StudyInputs(**{field: Path(field) for field in nodes})  # what is chosen; there are no files yet
         return studyOptions(self._parameters).problem(inputs)
 
-    def _showTasks(self) -> None:
-        """Grey out what belongs to no ticked task, and say so."""
-        for name in TASK_OF_PARAMETER:
-            getattr(self._ui, f"{name}ModelComboBox").enabled = getattr(self._parameters, name)
+    def _showOptionalInputs(self) -> None:
+        """Grey out the images that no ticked task's model reads, and say so."""
         options = [self._models.option(name) for name in TASK_OF_PARAMETER if getattr(self._parameters, name)]
         cards = [option.card for option in options if option is not None and option.card is not None]
         read = {input_of_sequence(sequence) for card in cards for sequence in card.inputs}

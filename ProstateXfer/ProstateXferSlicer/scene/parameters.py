@@ -2,9 +2,10 @@
 """What the user has chosen and what the last run made, kept in the scene so that it survives saving and reloading."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from slicer import (
     vtkMRMLMarkupsFiducialNode,
@@ -59,7 +60,12 @@ class ProstateXferParameters:
     differenceFromMr: vtkMRMLScalarVolumeNode
     differenceFromCbct: vtkMRMLScalarVolumeNode
     measuredImage: vtkMRMLScalarVolumeNode
-    """The T2w of the last run: `t2w` may have been changed since."""
+    """The T2w of the last run: `t2w` may have been changed since. So with the other inputs below."""
+    usedAdc: vtkMRMLScalarVolumeNode
+    usedHighB: vtkMRMLScalarVolumeNode
+    usedCbct: vtkMRMLScalarVolumeNode
+    usedReferenceCt: vtkMRMLScalarVolumeNode
+    usedReferenceSegmentation: vtkMRMLSegmentationNode
     edited: bool = False
     """Whether the segmentation was changed by a person after the run."""
     studyRecord: str = ""
@@ -81,6 +87,15 @@ INPUT_OF_PARAMETER = {
     "cbct": "cbct",
     "referenceCt": "reference_ct",
     "referenceSegmentation": "reference_segmentation",
+}
+# The inputs of the last run, which may be others than those chosen now.
+USED_INPUTS = {
+    "t2w": "measuredImage",
+    "adc": "usedAdc",
+    "high_b": "usedHighB",
+    "cbct": "usedCbct",
+    "reference_ct": "usedReferenceCt",
+    "reference_segmentation": "usedReferenceSegmentation",
 }
 RESULTS = (
     "segmentation",
@@ -117,14 +132,19 @@ def inputNodes(parameters: ProstateXferParameters) -> dict:
     return {field: node for field, node in nodes.items() if node is not None}
 
 
-def keepResults(parameters: ProstateXferParameters, nodes, result, t2w) -> None:
-    """Make the nodes of a run those of the panel; what the run did not make is forgotten, not removed."""
+def keepResults(parameters: ProstateXferParameters, nodes, result, inputs: Mapping[str, Any]) -> None:
+    """Make the nodes of a run those of the panel; what the run did not make is forgotten, not removed.
+
+    `inputs` are the run's, by the fields of `StudyInputs`.
+    """
+    record = json.dumps(result.to_json())
     modified = parameters.StartModify()
     for name in RESULTS:
         setattr(parameters, name, getattr(nodes, name))
-    parameters.measuredImage = t2w
+    for field, name in USED_INPUTS.items():
+        setattr(parameters, name, inputs.get(field))
     parameters.edited = False
-    parameters.studyRecord = json.dumps(result.to_json())
+    parameters.studyRecord = record
     keepMeasurements(parameters, result.measurements)
     parameters.EndModify(modified)
 

@@ -1,12 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """This room runs in "Slicer for tests"; see slicer_host/fixtures.py for what the fixtures are."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from slicer_host.fixtures import (  # noqa: E402, F401
+from slicer_host.fixtures import (  # noqa: F401
     callback_errors,
     cbct_volume,
     ct_volume,
@@ -18,4 +13,12 @@ from slicer_host.fixtures import (  # noqa: E402, F401
     scene,
     slicer_host,
     t2w_volume,
+)
+from study_child.fixtures import (  # noqa: F401
+    child,
+    finished_panel,
+    panel,
+    study_of,
+    temporary_folder,
+    whole_study,
 )

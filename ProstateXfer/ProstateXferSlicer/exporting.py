@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 from ProstateXferLib.cohort.inputs import INPUT_TITLES, StudyInputs
 from ProstateXferLib.cohort.result import STUDY_FILE, StudyResult
 from ProstateXferLib.errors import ProstateXferError
-from ProstateXferLib.files import write_text
+from ProstateXferLib.files import require_folder_of, write_text
 from ProstateXferLib.images.io import write_image
 from ProstateXferLib.reports.table import write_measurements_csv
 from ProstateXferSlicer.scene.parameters import USED_INPUTS, measurementsOf
@@ -65,10 +65,12 @@ class ReportExport(JobWatcher):
         """Write the study and start the child.
 
         Raises:
-            ProstateXferError: there is no run to report on, or its nodes are gone or cannot be written.
+            ProstateXferError: there is no run to report on, its nodes are gone or cannot be written, or there is no
+                folder for the page.
         """
         if not self._parameters.studyRecord:
             raise ProstateXferError(_("There are no results yet: run first."))
+        require_folder_of(self._path)
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="ProstateXfer-", dir=temporaryPath()))
             self._write()

@@ -69,10 +69,11 @@ class ExportSection:
         ensurePackages("report")
         path = self._askPath(_("Write the report"), "report.html", _("Web page (*.html)"))
         if path:
-            self._ui.statusLabel.text = _("Writing the report…")
-            self._export = self._logic.exportReport(path, self._parameters, QtProcess(), self._onReportFinished)
-            if self._export.outcome is not None:  # it could not even start
-                self._export = None
+            self._ui.statusLabel.text = _("The report was not written.")  # as long as nothing better is known
+            export = self._logic.exportReport(path, self._parameters, QtProcess(), self._onReportFinished)
+            if export.outcome is None:  # else it could not even start
+                self._export = export
+                self._ui.statusLabel.text = _("Writing the report…")
             self.show()
 
     def _onReportFinished(self, outcome: JobOutcome) -> None:

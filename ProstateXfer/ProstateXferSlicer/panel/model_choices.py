@@ -102,7 +102,9 @@ class ModelChoices:
         else:
             combo.toolTip = _("Tick {task} to choose its model").format(task=title)
         button.enabled = option is not None
-        button.toolTip = gone if option is None else _("Show the card of the model chosen for: {task}").format(task=title)
+        button.toolTip = (
+            gone if option is None else _("Show the card of the model chosen for: {task}").format(task=title)
+        )
 
     def _choose(self, name: str) -> Callable[..., None]:
         def chosen() -> None:

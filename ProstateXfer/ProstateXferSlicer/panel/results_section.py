@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from ProstateXferLib.metrics.measurement import Measurement
+from ProstateXferSlicer.panel.ct_errors import errorsOfCts
 from ProstateXferSlicer.panel.messages import shown
 from ProstateXferSlicer.panel.results_table import ResultsTable
 from ProstateXferSlicer.scene.display import showCtWindow
@@ -109,7 +110,8 @@ class ResultsSection(VTKObservationMixin):
         self._ui.resultsLabel.text = self._state(rows)
 
     def showNew(self, nodes: Any) -> None:
-        """Show what a run has just made: segments over the T2w, else the first synthetic CT."""
+        """Show what a run has just made: segments over the T2w, else the first synthetic CT in the chosen window."""
+        self._onCtWindow()
         if nodes.segmentation is not None:
             showInSlices(self._parameters.measuredImage)
         elif nodes.syntheticCtFromMr is not None or nodes.syntheticCtFromCbct is not None:
@@ -117,6 +119,9 @@ class ResultsSection(VTKObservationMixin):
         fitSlices()
 
     def _state(self, rows: Sequence[Measurement]) -> str:
+        return "\n".join([self._stateOfRows(rows), *errorsOfCts(self._parameters)])
+
+    def _stateOfRows(self, rows: Sequence[Measurement]) -> str:
         if self._parameters.edited:
             return _("The segmentation was edited after the run. Press “Measure again” after each edit.")
         if rows:

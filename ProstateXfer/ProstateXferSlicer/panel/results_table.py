@@ -53,23 +53,24 @@ class ResultsTable:
 
 def _columns(compared: bool) -> list[tuple[str, str, str, Callable[[Measurement], str]]]:
     """Title, unit, tooltip and cell text of each column; those of a comparison only where there is a reference."""
-    columns = [
+    found = [
         (_("Structure"), "", _("Structure; L1, L2, … are a lesion's components from the largest"), _name),
         (_("Volume"), "cm³", _("Volume, counted in voxels"), lambda row: f"{row.volume_cm3:.2f}"),
         (_("Of gland"), "%", _("Share of the gland's volume"), _share),
+    ]
+    comparison = [
+        ("Dice", "", _("Overlap with the reference: 1 is equal, 0 is disjoint"), lambda row: _text(row.dice, 2)),
+        ("ΔV", "cm³", _("Volume minus that of the reference"), lambda row: _text(row.volume_difference_cm3, 2)),
+        (_("Apart"), "mm", _("Distance of the centroid from the reference's"), _apart),
+    ]
+    place = [
         ("R", "mm", _("Centroid, to the patient's right"), lambda row: _number(row.centroid_ras, 0)),
         ("A", "mm", _("Centroid, to anterior"), lambda row: _number(row.centroid_ras, 1)),
         ("S", "mm", _("Centroid, to superior"), lambda row: _number(row.centroid_ras, 2)),
         (_("Offset"), "mm", _("From the gland's centroid to this one's, by direction"), _offset),
         (_("Extent"), "LR × AP × SI mm", _("Size of the box around it along the patient's axes"), _extent),
     ]
-    if compared:
-        columns += [
-            ("Dice", "", _("Overlap with the reference: 1 is equal, 0 is disjoint"), lambda row: _text(row.dice, 3)),
-            ("ΔV", "cm³", _("Volume minus that of the reference"), lambda row: _text(row.volume_difference_cm3, 2)),
-            (_("Distance"), "mm", _("Between the centroids"), lambda row: _text(row.centroid_distance_mm, 1)),
-        ]
-    return columns
+    return found + (comparison if compared else []) + place
 
 
 def _name(row: Measurement) -> str:
@@ -95,6 +96,10 @@ def _offset(row: Measurement) -> str:
 
 def _share(row: Measurement) -> str:
     return _MISSING if row.share_of_gland is None else f"{100 * row.share_of_gland:.1f}"
+
+
+def _apart(row: Measurement) -> str:
+    return _text(row.centroid_distance_mm, 1)
 
 
 def _text(value: float | None, digits: int) -> str:

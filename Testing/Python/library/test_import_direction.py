@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "reports": {"images", "networks", "checkpoints", "pipelines", "metrics"},
     "training": {"images", "networks", "checkpoints", "pipelines", "metrics"},
     "cohort": {"images", "networks", "checkpoints", "pipelines", "metrics", "reports"},
-    "cli": {"images", "networks", "checkpoints", "pipelines", "metrics", "reports", "training", "cohort"},
+    "evaluation": {"images", "checkpoints", "pipelines", "metrics", "reports"},
+    "cli": {"images", "networks", "checkpoints", "pipelines", "metrics", "reports", "training", "cohort", "evaluation"},
 }
 # Modules beside the rooms, on which every room may stand; they know no room and no third-party package at file scope.
 BASE = {"errors", "files", "progress", "resources_dir", "version"}
@@ -34,7 +35,7 @@ DOORS = {"__init__", "__main__"}
 
 LIGHT = {"numpy", "SimpleITK"}
 AT_FILE_SCOPE = {
-    **dict.fromkeys(("images", "metrics", "reports", "cli", "checkpoints", "cohort"), LIGHT),
+    **dict.fromkeys(("images", "metrics", "reports", "cli", "checkpoints", "cohort", "evaluation"), LIGHT),
     **dict.fromkeys(("networks", "pipelines", "training"), LIGHT | {"torch"}),
 }
 APPLICATION = {"slicer", "qt", "vtk", "ctk", "PythonQt"}

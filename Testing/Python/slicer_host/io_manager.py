@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-import slicer
+import vtk
 
 _NODE_OF_TYPE = {
     "ModelFile": "vtkMRMLModelNode",
@@ -136,5 +136,5 @@ class IOManager:
     @staticmethod
     def _fail(messages, text: str) -> bool:
         if messages is not None:
-            messages.AddMessage(slicer.vtkCommand.ErrorEvent if hasattr(slicer, "vtkCommand") else 37, text)
+            messages.AddMessage(vtk.vtkCommand.ErrorEvent, text)
         return False

@@ -121,10 +121,7 @@ def sliceView(name: str = "Red", *, size: tuple[int, int] = (400, 300), fit: boo
     window, renderer = _makeWindow(size)
     renderer.GetActiveCamera().ParallelProjectionOn()
     node.SetDimensions(*size, 1)
-    group = _group(slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance(), _IN_SLICES, renderer)
-    group.SetMRMLDisplayableNode(node)
-    if fit:
-        logic.FitSliceToBackground()
+    # The image first, or the fill of segments would blend with black instead of it.
     mapper, actor = vtk.vtkImageMapper(), vtk.vtkActor2D()
     mapper.SetColorWindow(255)
     mapper.SetColorLevel(127.5)
@@ -132,10 +129,16 @@ def sliceView(name: str = "Red", *, size: tuple[int, int] = (400, 300), fit: boo
     actor.SetMapper(mapper)
     actor.GetProperty().SetDisplayLocationToBackground()
     renderer.AddViewProp(actor)
-    yield View(node, window, renderer)
-    group.SetMRMLDisplayableNode(None)
-    window.Finalize()
-    node.SetDimensions(*before)
+    group = _group(slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance(), _IN_SLICES, renderer)
+    group.SetMRMLDisplayableNode(node)
+    if fit:
+        logic.FitSliceToBackground()
+    try:
+        yield View(node, window, renderer)
+    finally:
+        group.SetMRMLDisplayableNode(None)
+        window.Finalize()
+        node.SetDimensions(*before)
 
 
 @contextlib.contextmanager
@@ -159,8 +162,10 @@ def threeDView(*, size: tuple[int, int] = (400, 300)) -> Iterator[View]:
     group.SetMRMLDisplayableNode(node)
     window.Render()
     renderer.ResetCamera()
-    yield View(node, window, renderer)
-    group.SetMRMLDisplayableNode(None)
-    window.Finalize()
-    application.GetViewLogics().RemoveItem(logic)
-    slicer.mrmlScene.RemoveNode(node)
+    try:
+        yield View(node, window, renderer)
+    finally:
+        group.SetMRMLDisplayableNode(None)
+        window.Finalize()
+        application.GetViewLogics().RemoveItem(logic)
+        slicer.mrmlScene.RemoveNode(node)

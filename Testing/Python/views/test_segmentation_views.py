@@ -247,7 +247,7 @@ def test_in_3d_the_lesion_is_seen_through_the_gland(shown):
     with render.threeDView() as view:
         picture = view.picture().astype(int)
         onLesion, opposite = view.pixelOf(lesion), view.pixelOf(2 * gland - lesion)
-        outside = view.pixelOf(gland + (50, 0, 0))
+        outside = view.pixelOf(np.add(gland, (50, 0, 0)))
 
     seen = np.argwhere(_yellow(picture))
     assert _yellow(_at(picture, onLesion)).all()

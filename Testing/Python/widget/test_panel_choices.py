@@ -97,8 +97,11 @@ def test_a_reference_segmentation_is_kept_and_shown(panel):
 
 @pytest.mark.parametrize(
     ("parameter", "widget"),
-    [*((name, f"{name}CheckBox") for name in TASK_OF_PARAMETER), ("testTimeAugmentation", "ttaCheckBox")]
-    + [("uncertainty", "uncertaintyCheckBox")],
+    [
+        *((name, f"{name}CheckBox") for name in TASK_OF_PARAMETER),
+        ("testTimeAugmentation", "ttaCheckBox"),
+        ("uncertainty", "uncertaintyCheckBox"),
+    ],
 )
 def test_a_tick_is_kept_and_a_scripts_tick_is_shown(panel, parameter, widget):
     box, before = getattr(panel.ui, widget), getattr(panel.parameters, parameter)

@@ -176,7 +176,7 @@ def test_results_of_an_image_under_a_linear_transform_lie_where_the_image_is_see
     ready.startAndWaitForChild(study=study_of("prostate", "dil"))
     word = next(word for word in ready.child.calls[0]["words"] if word.startswith("--t2w="))
     given = read_image(word.split("=", 1)[1])
-    assert np.allclose(np.array(given.GetOrigin()) * (-1, -1, 1), plain + (30, 0, 0))
+    assert np.allclose(np.array(given.GetOrigin()) * (-1, -1, 1), plain + np.array((30, 0, 0)))
     ready.ui.applyButton.click()
 
 

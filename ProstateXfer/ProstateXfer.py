@@ -245,11 +245,14 @@ class ProstateXferLogic(ScriptedLoadableModuleLogic):
         run.start()
         return run
 
-    def remeasure(self, parameterNode=None):
-        """Measure the segmentation as it is now, edits included; updates table, centroids and plot; the rows."""
+    def remeasure(self, parameterNode=None, progress=None):
+        """Measure the segmentation as it is now, edits included; updates table, centroids and plot; the rows.
+
+        `progress` (`ProstateXferLib.progress.Progress`) is told what the user must know about the reference.
+        """
         from ProstateXferSlicer.measuring import remeasure
 
-        return remeasure(parameterNode or self.getParameterNode())
+        return remeasure(parameterNode or self.getParameterNode(), progress)
 
     def exportCsv(self, path, parameterNode=None) -> Path:
         """Write the measurements of the last run as CSV."""

@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from ProstateXferLib.metrics.measurement import Measurement
+from ProstateXferLib.progress import SilentProgress
 from ProstateXferSlicer.panel.ct_errors import errorsOfCts
 from ProstateXferSlicer.panel.messages import shown
 from ProstateXferSlicer.panel.results_table import ResultsTable
@@ -157,8 +158,11 @@ class ResultsSection(VTKObservationMixin):
 
     @shown("The segmentation could not be measured")
     def _onRemeasure(self) -> None:
-        self._logic.remeasure(self._parameters)
+        notes = _Notes()
+        self._logic.remeasure(self._parameters, notes)
         self.show()
+        if notes.warnings:
+            self._ui.statusLabel.text = "\n".join(notes.warnings)
 
     @shown("The surfaces could not be shown")
     def _on3D(self) -> None:
@@ -201,3 +205,14 @@ class ResultsSection(VTKObservationMixin):
         for node in (self._parameters.syntheticCtFromMr, self._parameters.syntheticCtFromCbct):
             if node is not None:
                 showCtWindow(node, window)
+
+
+class _Notes(SilentProgress):
+    """Keeps what the user must know about a measurement."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        """Keep it."""
+        self.warnings.append(message)

@@ -4,6 +4,7 @@
 from pathlib import Path
 from typing import Any
 
+import slicer
 from slicer.i18n import tr as _
 
 from ProstateXferLib.cohort.inputs import INPUT_TITLES, StudyInputs, input_of_sequence
@@ -48,6 +49,10 @@ class Sections:
         """Bring every widget in line with the parameter node."""
         if self._parameters is None:
             self._run.setProblem(_("The scene is being closed"))
+            return
+        if slicer.mrmlScene.IsImporting():
+            # Nodes and their items in the subject hierarchy do not fit together yet, and to ask for that hierarchy now
+            # would merge the scene's with the one being loaded. The end of the import shows everything.
             return
         self._bindings.show()
         self._models.show()

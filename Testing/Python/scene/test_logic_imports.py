@@ -12,6 +12,7 @@ from types import ModuleType
 sys.path[:0] = [{root!r}, {module!r}, {tests!r}]
 import slicer_host
 slicer_host.start()
+import slicer.parameterNodeWrapper, slicer.ScriptedLoadableModule  # Slicer's own may use Qt
 
 class NoQt:
     def find_spec(self, name, path=None, target=None):

@@ -143,6 +143,9 @@ def _followBySubjectHierarchy(scene) -> None:
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def remove(_scene, _event, node):
+        # The hierarchy of a loaded scene, which is removed while it is merged with the one there is.
+        if node.IsA("vtkMRMLSubjectHierarchyNode"):
+            return
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
         if not scene.IsClosing() and hierarchy is not None and (item := hierarchy.GetItemByDataNode(node)):
             hierarchy.RemoveItem(item, False, False)

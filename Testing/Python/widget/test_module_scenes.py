@@ -185,7 +185,7 @@ def test_the_self_check_shows_device_versions_and_models(panel):
     until(lambda: ui.doctorButton.enabled, 60)
     text = ui.doctorTextEdit.toPlainText()
     assert not ui.doctorTextEdit.isHidden()
-    for word in ("torch", "prostate-dil-small", "memory", "Python"):
+    for word in ("torch", "prostate-dil-small", "Devices", "Python"):
         assert word.lower() in text.lower(), word
 
 

@@ -80,7 +80,7 @@ def main() -> int:
     if changed:
         raise SystemExit(f"The test tools need other versions than the demo: {', '.join(changed)}.")
     title = HEADER.format(
-        what="What `make test` installs on top of demo.lock: training, Slicer's parts for tests, and the tools.",
+        what="What `make test` installs on top of demo.lock: training, scores, Slicer for tests, and the tools.",
         python=version,
     )
     added = [line for line in everything if line not in demo]

@@ -62,13 +62,13 @@ function(slicer_stub_add_test name)
   set_tests_properties(${name} PROPERTIES LABELS module RUN_SERIAL TRUE SKIP_RETURN_CODE 77)
 endfunction()
 
-# Run a test on the installed tree: first on the path, so that neither an editable install of the checkout nor the
-# current folder (safe path) hides it.
+# Run a test on the installed tree: it comes first on the path, before an editable install of the checkout, and the
+# current folder, which children of the tests look into as well, is not the checkout.
 function(slicer_stub_run_installed name)
   set_tests_properties(${name} PROPERTIES
     FIXTURES_REQUIRED installed_tree
     WORKING_DIRECTORY "${CMAKE_BINARY_DIR}"
-    ENVIRONMENT "PYTHONPATH=${Slicer_STUB_MODULE_DIR};PYTHONSAFEPATH=1;PROSTATEXFER_MODULE_DIR=${Slicer_STUB_MODULE_DIR}")
+    ENVIRONMENT "PYTHONPATH=${Slicer_STUB_MODULE_DIR};PROSTATEXFER_MODULE_DIR=${Slicer_STUB_MODULE_DIR}")
 endfunction()
 
 if(BUILD_TESTING)

@@ -26,9 +26,9 @@ def test_the_library_is_that_of_the_installed_tree(installed):
     assert Path(ProstateXferLib.__file__).resolve() == installed / "ProstateXferLib" / "__init__.py"
 
 
-def test_a_child_process_takes_the_library_of_the_installed_tree(installed):
+def test_a_child_process_takes_the_library_of_the_installed_tree(installed, tmp_path):
     code = "import ProstateXferLib; print(ProstateXferLib.__file__)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert Path(done.stdout.strip()).resolve().is_relative_to(installed)
 
 

@@ -42,6 +42,7 @@ COMMANDS: dict[str, Command] = {
     "segment": Command("ProstateXferLib.cli.segment", "segment the prostate and lesions on an MRI"),
     "synthesize": Command("ProstateXferLib.cli.synthesize", "make a synthetic CT from an MRI or a cone-beam CT"),
     "measure": Command("ProstateXferLib.cli.measure", "measure the structures of a segmentation"),
+    "evaluate": Command("ProstateXferLib.cli.evaluate", "score many predictions against references, with a report"),
     "study": Command("ProstateXferLib.cli.study", "all of this on one patient's images, into one study folder"),
     "batch": Command("ProstateXferLib.cli.batch", "the same for many patients, going on where it was stopped"),
     "report": Command("ProstateXferLib.cli.report", "write the page of a study folder"),

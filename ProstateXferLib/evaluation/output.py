@@ -84,6 +84,7 @@ def write_evaluation(
             agreements=findings.agreements,
             found=findings.detections,
             tests=findings.tests,
+            picai=findings.picai,
             path=beside / JSON_FILE,
         )
         if report:

@@ -17,6 +17,7 @@ from ProstateXferLib.evaluation.evaluation import Evaluation
 from ProstateXferLib.evaluation.method_comparison import MethodTest
 from ProstateXferLib.evaluation.summaries import Summaries
 from ProstateXferLib.files import write_text
+from ProstateXferLib.metrics.picai import PicaiScore
 from ProstateXferLib.pipelines.provenance import library_versions
 
 METRICS_FILE, SUMMARY_FILE, JSON_FILE = "metrics.csv", "summary.csv", "evaluation.json"
@@ -74,6 +75,7 @@ def write_evaluation_json(
     agreements: Sequence[VolumeAgreement],
     found: Sequence[Detection],
     tests: Sequence[MethodTest],
+    picai: PicaiScore | None,
     path: Path,
 ) -> Path:
     """Everything the other files have, with options, versions and the hashes of all inputs; NaN is null."""
@@ -95,6 +97,7 @@ def write_evaluation_json(
         ],
         "volume_agreement": agreements,
         "detection": found,
+        "picai": picai,
         "comparison": [{"structure": t.structure, "metric": t.metric.key, **asdict(t.comparison)} for t in tests],
     }
     text = json.dumps(_json_value(document), indent=1, ensure_ascii=False, allow_nan=False)

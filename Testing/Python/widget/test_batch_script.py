@@ -92,6 +92,7 @@ def start(request, tmp_path):
     launcher.chmod(0o755)
     before = [str(host)] if request.param == "slicer" else []
     environment = {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONPATH", None)  # the script has to find what it needs by itself
 
     def begin(*words, script=SCRIPT):
         return subprocess.Popen(

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import slicer
 
-SHIPPED = Path(__file__).resolve().parents[3] / "Resources" / "Models"
+from ProstateXferLib.resources_dir import resources_dir
+
+SHIPPED = resources_dir() / "Models"
 DEFAULTS = {
     "prostate": "prostate-dil-small",
     "dil": "prostate-dil-small",

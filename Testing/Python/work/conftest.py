@@ -11,8 +11,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-MODULE_FOLDER = ROOT / "ProstateXfer"
-for folder in (ROOT, MODULE_FOLDER, Path(__file__).parent):
+# Of the tree under test: the checkout, or an installed one.
+MODULE_FOLDER = Path(os.environ.get("PROSTATEXFER_MODULE_DIR", ROOT / "ProstateXfer"))
+for folder in (MODULE_FOLDER, ROOT, Path(__file__).parent):
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 

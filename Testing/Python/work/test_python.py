@@ -11,11 +11,13 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+import ProstateXferLib
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferSlicer.work import python, python_probe
 from ProstateXferSlicer.work.python import findPython, libraryCommand
 
-ROOT = Path(__file__).resolve().parents[3]
+# Where the library under test lies: the checkout, or an installed tree.
+ROOT = Path(ProstateXferLib.__file__).resolve().parents[1]
 posix_only = pytest.mark.skipif(os.name != "posix", reason="the programs made up here are shell scripts")
 
 

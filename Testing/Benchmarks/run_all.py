@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-BENCHMARKS = ("start_up", "mr_dinov3", "many_heads", "dgcf", "memory")
+BENCHMARKS = ("start_up", "mr_dinov3", "many_heads", "dgcf", "memory", "surface_metrics", "cohort_evaluation")
 
 
 def main() -> None:

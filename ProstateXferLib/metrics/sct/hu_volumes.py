@@ -56,7 +56,8 @@ def hu_volumes(reference: Mask, prediction: Mask, mask: Where) -> HuVolumes:
     The mask counts wherever it is not zero; "body" is the body in the reference CT, as `images.body` finds it.
     """
     check_same_grid(reference, prediction, ("reference CT", "synthetic CT"))
-    if np.ndim(reference) != 3 and not isinstance(reference, sitk.Image):
+    # In this order: the number of dimensions of an image would be found by walking through its voxels.
+    if not isinstance(reference, sitk.Image) and np.ndim(reference) != 3:
         raise ProstateXferError(f"A CT is a volume (z, y, x); this array has shape {np.shape(reference)}.")
     volumes = [_finite(volume, what) for volume, what in ((reference, "reference CT"), (prediction, "synthetic CT"))]
     return HuVolumes(*volumes, inside_of(reference, mask))

@@ -166,7 +166,7 @@ def test_a_full_disk_is_noticed_in_every_format_and_keeps_the_old_file(suffix, t
     command = [sys.executable, "-c", script, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
     assert "Cannot write" in done.stdout and "disk may be full" in done.stdout
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    assert path.read_text(encoding="utf-8") == "old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_warnings_of_itk_stay_off_stderr_and_come_back_after_reading(image, tmp_path, capfd):

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.metrics import bland_altman, icc_a1, volume_rmse
 
-GOLDEN = json.loads((Path(__file__).resolve().parents[2] / "Data" / "golden" / "metrics" / "stats.json").read_text())
+GOLDEN = json.loads(
+    (Path(__file__).resolve().parents[2] / "Data" / "golden" / "metrics" / "stats.json").read_text(encoding="utf-8")
+)
 REFERENCE, PREDICTION = GOLDEN["volume_ref_ml"], GOLDEN["volume_pred_ml"]
 FUNCTIONS = (volume_rmse, icc_a1, bland_altman)
 

@@ -3,6 +3,7 @@
 
 import sys
 import types
+from importlib.machinery import ModuleSpec
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_numbers_do_not_depend_on_the_library(monkeypatch):
 
     cc3d = types.ModuleType("cc3d")
     cc3d.connected_components = numbered_backwards
-    cc3d.__spec__ = types.SimpleNamespace(name="cc3d")
+    cc3d.__spec__ = ModuleSpec("cc3d", loader=None)
     monkeypatch.setitem(sys.modules, "cc3d", cc3d)
     by_cc3d = components_by_volume(mask)
     assert by_cc3d[1] == by_scipy[1] > 5

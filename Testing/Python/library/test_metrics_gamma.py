@@ -14,7 +14,7 @@ from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.metrics import gamma_index, target_dose_mae
 
 FOLDER = Path(__file__).resolve().parents[2] / "Data" / "golden" / "metrics"
-GOLDEN = json.loads((FOLDER / "dose.json").read_text())
+GOLDEN = json.loads((FOLDER / "dose.json").read_text(encoding="utf-8"))
 SPACING_ZYX = GOLDEN["spacing_zyx_mm"]
 
 

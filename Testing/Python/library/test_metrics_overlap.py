@@ -109,7 +109,7 @@ def test_an_unknown_rule_for_empty_masks_is_refused():
 
 def test_dice_and_iou_equal_those_of_other_packages(golden_data):
     folder = golden_data / "metrics"
-    cases = json.loads((folder / "segmentation.json").read_text())["cases"]
+    cases = json.loads((folder / "segmentation.json").read_text(encoding="utf-8"))["cases"]
     masks = np.load(folder / "segmentation.npz")
     for name, case in cases.items():
         reference, prediction = masks[f"{name}__gt"], masks[f"{name}__pred"]

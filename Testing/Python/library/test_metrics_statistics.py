@@ -21,7 +21,9 @@ from ProstateXferLib.metrics import (
     summarize,
 )
 
-GOLDEN = json.loads((Path(__file__).resolve().parents[2] / "Data" / "golden" / "metrics" / "stats.json").read_text())
+GOLDEN = json.loads(
+    (Path(__file__).resolve().parents[2] / "Data" / "golden" / "metrics" / "stats.json").read_text(encoding="utf-8")
+)
 REFERENCE, PREDICTION = GOLDEN["volume_ref_ml"], GOLDEN["volume_pred_ml"]
 SKEWED = np.random.default_rng(3).gamma(1.5, size=40)
 

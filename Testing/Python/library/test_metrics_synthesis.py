@@ -44,7 +44,7 @@ def test_images_must_lie_on_one_grid():
 
 def test_mae_equals_that_of_the_synthrad_challenge(golden_data):
     folder = golden_data / "metrics"
-    cases = json.loads((folder / "sct.json").read_text())["cases"]
+    cases = json.loads((folder / "sct.json").read_text(encoding="utf-8"))["cases"]
     volumes = np.load(folder / "sct.npz")
     for name, case in cases.items():
         expected = float(case["synthrad2023"]["mae"])

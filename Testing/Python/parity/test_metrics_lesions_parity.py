@@ -13,9 +13,9 @@ from ProstateXferLib.metrics import detect_lesions, detection_map, froc_curve, p
 from ProstateXferLib.metrics.lesion_detection import LesionDetection
 
 FOLDER = Path(__file__).resolve().parents[2] / "Data" / "golden" / "metrics"
-DETECTION = json.loads((FOLDER / "detection.json").read_text())
+DETECTION = json.loads((FOLDER / "detection.json").read_text(encoding="utf-8"))
 VARIANTS = DETECTION["variants"]
-STATS = json.loads((FOLDER / "stats.json").read_text())
+STATS = json.loads((FOLDER / "stats.json").read_text(encoding="utf-8"))
 NAMES = {"min_overlap": "min_overlap", "overlap_func": "overlap", "case_confidence_func": "case_confidence"}
 NAMES["allow_unmatched_candidates_with_minimal_overlap"] = "ignore_unmatched_overlapping"
 
@@ -149,7 +149,7 @@ def test_candidates_are_those_of_the_package(picai, threshold):
     with np.load(FOLDER / "candidates.npz") as file:
         found = detection_map(file["softmax"], threshold)
         assert np.array_equal(found, file[f"det_{threshold}"])
-    expected = json.loads((FOLDER / "candidates.json").read_text())[str(threshold)]
+    expected = json.loads((FOLDER / "candidates.json").read_text(encoding="utf-8"))[str(threshold)]
     assert sorted(np.unique(found[found > 0])) == pytest.approx(sorted(c for _, c in expected["confidences"]))
 
 

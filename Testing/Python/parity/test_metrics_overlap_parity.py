@@ -22,7 +22,7 @@ from ProstateXferLib.metrics import (
 )
 
 GOLDEN = Path(__file__).resolve().parents[2] / "Data" / "golden" / "metrics"
-CASES = json.loads((GOLDEN / "overlap.json").read_text())["cases"]
+CASES = json.loads((GOLDEN / "overlap.json").read_text(encoding="utf-8"))["cases"]
 FLOAT32, FLOAT64 = {"rel": 1e-5, "abs": 1e-5}, {"rel": 1e-9, "abs": 1e-9}
 ANGLE = 0.35  # rad, of the golden files' turned grid
 

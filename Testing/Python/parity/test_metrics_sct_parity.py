@@ -11,8 +11,8 @@ import pytest
 from ProstateXferLib.metrics import sct, sct_dice
 
 FOLDER = Path(__file__).resolve().parents[2] / "Data" / "golden" / "metrics"
-CASES = json.loads((FOLDER / "sct.json").read_text())["cases"]
-DGCF = json.loads((FOLDER / "sct_dgcf.json").read_text())
+CASES = json.loads((FOLDER / "sct.json").read_text(encoding="utf-8"))["cases"]
+DGCF = json.loads((FOLDER / "sct_dgcf.json").read_text(encoding="utf-8"))
 TOLERANCE = {"rel": 1e-5, "abs": 1e-6, "nan_ok": True}
 SOURCES = ("synthrad2023", "synthrad2025_metrics_repo", "synthrad2025_eval_container", "dgcf_range")
 CLASSES = {1: "air", 2: "soft tissue", 3: "bone"}
@@ -118,7 +118,7 @@ def test_dgcf_whole_table(golden_data):
 
     What it calls SSIM is MS-SSIM.
     """
-    table = json.loads((golden_data / "dgcf" / "metrics.json").read_text())["folder_csv"]
+    table = json.loads((golden_data / "dgcf" / "metrics.json").read_text(encoding="utf-8"))["folder_csv"]
     with np.load(golden_data / "dgcf" / "metrics.npz") as file:
         volumes = {key: file[key] for key in file.files if key.startswith("folder_")}
     for case in ("1PA001", "1PC023"):
@@ -138,7 +138,7 @@ def test_dgcf_whole_table(golden_data):
 
 
 def test_dgcf_of_the_larger_volume(golden_data):
-    expected = json.loads((golden_data / "dgcf" / "metrics.json").read_text())
+    expected = json.loads((golden_data / "dgcf" / "metrics.json").read_text(encoding="utf-8"))
     with np.load(golden_data / "dgcf" / "metrics.npz") as file:
         volumes = [file[name] for name in ("gt2", "pred2", "mask2")]
     assert sct.ms_ssim(*volumes, sct.DGCF_RANGE) == pytest.approx(expected["msssim2_mask_full"], **TOLERANCE)

@@ -12,7 +12,7 @@ from ProstateXferLib.metrics import surface_metrics
 from ProstateXferLib.metrics.surface_areas import surfel_areas_mm2
 
 GOLDEN = Path(__file__).resolve().parents[2] / "Data" / "golden" / "metrics"
-REFERENCE = json.loads((GOLDEN / "surface.json").read_text())
+REFERENCE = json.loads((GOLDEN / "surface.json").read_text(encoding="utf-8"))
 CASES = REFERENCE["cases"]
 FLOAT32 = {"rel": 1e-5, "abs": 1e-5}
 FLOAT64 = {"rel": 1e-9, "abs": 1e-9}

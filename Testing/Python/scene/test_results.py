@@ -116,7 +116,7 @@ def test_one_bad_file_and_the_scene_is_as_it_was(whole_study, inputs, tmp_path, 
 
 def test_an_empty_gland_is_a_segment_and_a_row_without_a_point(study_of, t2w_volume):
     study = study_of("prostate")
-    values = json.loads((study / "study.json").read_text())
+    values = json.loads((study / "study.json").read_text(encoding="utf-8"))
     gland = values["measurements"][0]
     for name in ("centroid_lps", "centroid_ras", "extent_mm", "bounds_lps", "offset_from_gland_lps"):
         gland[name] = None

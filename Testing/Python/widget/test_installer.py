@@ -40,7 +40,9 @@ class FakeSlicer(ModuleType):
     def _pip(self, arguments, constraints=None, **others):
         path = Path(constraints or arguments[arguments.index("-c") + 1])
         self.pipCalls.append(
-            SimpleNamespace(arguments=list(arguments), constraints=path.read_text().split(), others=others)
+            SimpleNamespace(
+                arguments=list(arguments), constraints=path.read_text(encoding="utf-8").split(), others=others
+            )
         )
         if self.pipFails:
             log = arguments[arguments.index("--log") + 1]

@@ -196,6 +196,6 @@ def test_a_model_file_that_went_bad_is_told_before_anything_is_started(ready, di
 
 def test_a_study_of_another_format_is_refused(fails, study_of):
     study = study_of("prostate", "dil")
-    values = json.loads((study / "study.json").read_text())
+    values = json.loads((study / "study.json").read_text(encoding="utf-8"))
     (study / "study.json").write_text(json.dumps({**values, "format": "ProstateXfer study 99"}))
     assert "format" in fails(study=study).text

@@ -80,7 +80,7 @@ def test_the_log_of_the_run_before_is_cleared(panel, t2w_volume, study):
 
 
 def test_what_the_user_must_know_stands_below_done(panel, t2w_volume, study):
-    values = json.loads((study / "study.json").read_text())
+    values = json.loads((study / "study.json").read_text(encoding="utf-8"))
     values["warnings"] = ["The lesion touches the border of the image."]
     (study / "study.json").write_text(json.dumps(values))
     panel.choose(t2w=t2w_volume)
@@ -154,7 +154,7 @@ def test_each_result_says_what_made_it(finished, study):
 
 def test_two_runs_keep_both_results_and_the_panel_shows_the_newer(finished, study):
     first = finished.parameters.segmentation
-    values = json.loads((study / "study.json").read_text())
+    values = json.loads((study / "study.json").read_text(encoding="utf-8"))
     values["measurements"][0]["volume_cm3"] = 12.34
     (study / "study.json").write_text(json.dumps(values))
     finished.run(study)

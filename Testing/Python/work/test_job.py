@@ -222,7 +222,7 @@ def test_cancelling_ends_the_whole_tree_within_a_second(make_job, kind, advance,
     job.start()
     assert job.outcome is None
     advance(job._process, (tmp_path / "grandchild").exists)
-    pids = [job._process.processId(), int((tmp_path / "grandchild").read_text())]
+    pids = [job._process.processId(), int((tmp_path / "grandchild").read_text(encoding="utf-8"))]
     began = time.monotonic()
     job.cancel()
     job.cancel()

@@ -63,7 +63,7 @@ def command_of_a_dead_application(tmp_path):
         command = [sys.executable, "-c", APPLICATION, COMMAND.format(body=body), str(tmp_path)]
         applications.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         waitUntil((tmp_path / "pid").exists)
-        pids.append(int((tmp_path / "pid").read_text()))
+        pids.append(int((tmp_path / "pid").read_text(encoding="utf-8")))
         assert not isGone(pids[0])
         applications[0].kill()
         return pids[0]

@@ -114,7 +114,7 @@ def test_stopping_ends_also_a_grandchild_that_ignores_it(kind, tmp_path, advance
     listener, process = Listener(), kind.make()
     listener.start(process, sys.executable, "-c", DEAF_GRANDCHILD, str(tmp_path))
     advance(process, (tmp_path / "grandchild").exists)
-    pids = [process.processId(), int((tmp_path / "grandchild").read_text())]
+    pids = [process.processId(), int((tmp_path / "grandchild").read_text(encoding="utf-8"))]
     assert not any(map(isGone, pids))
     began = time.monotonic()
     process.stop()
@@ -181,7 +181,7 @@ def test_the_end_does_not_wait_for_a_grandchild_that_was_left_behind(kind, tmp_p
         assert listener.output.strip() == b"started"
         assert listener.ends == [(0, "")]
     finally:
-        os.kill(int((tmp_path / "grandchild").read_text()), signal.SIGKILL)
+        os.kill(int((tmp_path / "grandchild").read_text(encoding="utf-8")), signal.SIGKILL)
 
 
 def test_a_process_that_nobody_remembers_still_ends_on_the_event_loop(qt_process_module, qt_application):

@@ -92,7 +92,7 @@ def test_a_deaf_child_is_killed_after_the_grace(started):
 def test_grandchildren_go_too(started, tmp_path, options):
     child = started(DEAF_GRANDCHILD, tmp_path, **options)
     waitUntil((tmp_path / "grandchild").exists)
-    grandchild = int((tmp_path / "grandchild").read_text())
+    grandchild = int((tmp_path / "grandchild").read_text(encoding="utf-8"))
     assert killTree(child.pid)
     assert isGone(child.pid)
     assert isGone(grandchild)
@@ -111,7 +111,7 @@ def test_an_orphan_of_the_childs_own_group_goes_too(started, tmp_path):
     child = started(code, tmp_path, start_new_session=True)
     killer = TreeKiller(child.pid)
     waitUntil(lambda: processRow(child.pid).isZombie)
-    grandchild = int((tmp_path / "grandchild").read_text())
+    grandchild = int((tmp_path / "grandchild").read_text(encoding="utf-8"))
     assert not isGone(grandchild)
     killer.begin()
     waitUntil(killer.poll)

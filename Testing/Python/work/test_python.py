@@ -185,7 +185,7 @@ def test_a_python_is_asked_once(in_slicer, tmp_path):
     script(tmp_path / "empty" / "python3", f'echo x >> "{tmp_path}/asked"\nexec "{REAL_PYTHON}" "$@"')
     findPython()
     findPython()
-    assert (tmp_path / "asked").read_text() == "x\n"
+    assert (tmp_path / "asked").read_text(encoding="utf-8") == "x\n"
 
 
 def test_when_there_is_none_a_sentence_says_what_to_do(in_slicer):

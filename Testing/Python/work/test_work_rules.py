@@ -33,5 +33,7 @@ def test_only_the_standard_library_and_the_library_are_imported_and_qt_in_one_fi
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_a_function_fits_on_a_screen(path):
-    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    functions = [
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.FunctionDef)
+    ]
     assert [node.name for node in functions if node.end_lineno - node.lineno >= 50] == []

@@ -113,7 +113,7 @@ class ReportExport(JobWatcher):
     def _write(self) -> None:
         write_text(self._folder / STUDY_FILE, self._parameters.studyRecord)
         run = StudyResult.read(self._folder)
-        source = self._parameters.measuredImage or self._parameters.cbct
+        source = self._parameters.measuredImage or self._parameters.usedCbct
         replace(
             run,
             case=run.case if source is None else source.GetName(),

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from ProstateXferLib.checkpoints.file_format import SUFFIX
     from ProstateXferLib.files import require_folder_of
     from ProstateXferLib.training.cases import data_root
-    from ProstateXferLib.training.recipe import SegmentationRecipe, load_recipe
+    from ProstateXferLib.training.one_stage_recipe import SegmentationRecipe, load_recipe
 
     recipe = load_recipe(args.recipe)
     if args.steps is not None:

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from ProstateXferLib.training.augmentation import blur, uniform
+from ProstateXferLib.training.augmentation.slice_crops import blur, uniform
 
 
 def paint_lesion(image: Tensor, gland: Tensor, spacing_mm: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,13 @@ from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.structures import DIL
 from ProstateXferLib.pipelines.preparation import prepare_slices, resize
-from ProstateXferLib.training.augmentation import CropOptions, random_crop_grid, random_intensity, sample, uniform
+from ProstateXferLib.training.augmentation.slice_crops import (
+    CropOptions,
+    random_crop_grid,
+    random_intensity,
+    sample,
+    uniform,
+)
 from ProstateXferLib.training.painted_lesions import paint_lesion
 
 GLAND_SLICES = 0.5

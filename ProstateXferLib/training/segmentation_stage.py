@@ -21,9 +21,9 @@ from ProstateXferLib.networks.mr_dinov3 import MRDINOv3
 from ProstateXferLib.networks.patch_decode import PatchDecode
 from ProstateXferLib.progress import Progress
 from ProstateXferLib.training.cases import Case, labelled_cases
-from ProstateXferLib.training.engine import fit
-from ProstateXferLib.training.losses import segmentation_loss
-from ProstateXferLib.training.recipe import EncoderShape, SegmentationRecipe
+from ProstateXferLib.training.losses.patch_losses import segmentation_loss
+from ProstateXferLib.training.one_stage_fit import fit
+from ProstateXferLib.training.one_stage_recipe import EncoderShape, SegmentationRecipe
 from ProstateXferLib.training.segmentation_data import LabelledStudy, prepare_study, segmentation_batches
 from ProstateXferLib.training.segmentation_scores import add_scores
 

@@ -15,7 +15,7 @@ from ProstateXferLib.images.intensity import IntensityRule
 from ProstateXferLib.images.io import read_image
 from ProstateXferLib.images.phantom import default_ct_grid, make_phantom, simulate_cbct
 from ProstateXferLib.pipelines.preparation import prepare_slices
-from ProstateXferLib.training.augmentation import uniform
+from ProstateXferLib.training.augmentation.slice_crops import uniform
 
 
 @dataclass(frozen=True)

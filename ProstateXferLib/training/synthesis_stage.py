@@ -22,9 +22,9 @@ from ProstateXferLib.networks.dgcf import DGCF
 from ProstateXferLib.networks.guided_dgcf import GuidedDGCF
 from ProstateXferLib.pipelines.synthesizer import Synthesizer
 from ProstateXferLib.progress import Progress
-from ProstateXferLib.training.engine import fit
-from ProstateXferLib.training.losses import l1_loss
-from ProstateXferLib.training.recipe import SynthesisRecipe
+from ProstateXferLib.training.losses.patch_losses import l1_loss
+from ProstateXferLib.training.one_stage_fit import fit
+from ProstateXferLib.training.one_stage_recipe import SynthesisRecipe
 from ProstateXferLib.training.segmentation_stage import new_encoder
 from ProstateXferLib.training.synthesis_data import phantom_pairs, simulated_cbct_pairs, synthesis_batches
 

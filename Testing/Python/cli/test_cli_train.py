@@ -9,7 +9,7 @@ from ProstateXferLib.cli.main import main
 
 pytest.importorskip("yaml")
 
-from ProstateXferLib.training.recipe import RECIPES, load_recipe
+from ProstateXferLib.training.one_stage_recipe import RECIPES, load_recipe
 
 SHIPPED = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 

@@ -145,7 +145,7 @@ def test_the_library_neither_asserts_nor_prints(path):
         ("images", "from ProstateXferLib import networks"),
         ("images", "def f():\n    import ProstateXferLib.training"),
         ("metrics", "from ProstateXferLib.pipelines.segmenter import Segmenter"),
-        ("pipelines", "from ProstateXferLib.training.engine import train"),
+        ("pipelines", "from ProstateXferLib.training.one_stage_fit import train"),
         ("networks", "from ProstateXferLib import load_checkpoint"),
         ("reports", "import matplotlib.pyplot"),
         ("checkpoints", "import torch"),
@@ -169,7 +169,7 @@ def test_the_reading_finds_what_it_must(room, line):
         ("networks", "import torch.nn.functional as F\nfrom ProstateXferLib.images.grid import Grid"),
         ("reports", "def f():\n    import matplotlib.pyplot"),
         ("images", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
-        ("cli", "def f():\n    from ProstateXferLib.training.engine import train"),
+        ("cli", "def f():\n    from ProstateXferLib.training.one_stage_fit import train"),
         ("images", "from ProstateXferLib.errors import ProstateXferError"),
     ],
 )

@@ -153,7 +153,7 @@ def mean_dice(results):
 def test_a_gland_model_does_well_on_the_promise12_cases_held_out_from_its_training(entry, real_data):
     pytest.importorskip("yaml")
     from ProstateXferLib.training.cases import labelled_cases
-    from ProstateXferLib.training.recipe import load_recipe
+    from ProstateXferLib.training.one_stage_recipe import load_recipe
 
     recipe = load_recipe("prostate-dil-small").glands
     cases = [case for case in labelled_cases(real_data / recipe.folder) if case.name in recipe.held_out]

@@ -17,9 +17,16 @@ from ProstateXferLib.images.intensity import IntensityRule
 from ProstateXferLib.images.io import write_image
 from ProstateXferLib.networks.mr_dinov3 import MRDINOv3
 from ProstateXferLib.pipelines.preparation import prepare_slices
-from ProstateXferLib.training import losses, segmentation_data
-from ProstateXferLib.training.augmentation import CropOptions, blur, random_crop_grid, random_intensity, sample
+from ProstateXferLib.training import segmentation_data
+from ProstateXferLib.training.augmentation.slice_crops import (
+    CropOptions,
+    blur,
+    random_crop_grid,
+    random_intensity,
+    sample,
+)
 from ProstateXferLib.training.cases import data_root, labelled_cases
+from ProstateXferLib.training.losses import patch_losses as losses
 from ProstateXferLib.training.painted_lesions import paint_lesion
 from ProstateXferLib.training.segmentation_data import LabelledStudy, prepare_study, segmentation_batches
 from ProstateXferLib.training.synthesis_data import (

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ProstateXferLib.errors import CancelledError, ProstateXferError
-from ProstateXferLib.training.engine import Schedule, fit
+from ProstateXferLib.training.one_stage_fit import Schedule, fit
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ from ProstateXferLib.errors import ProstateXferError
 
 yaml = pytest.importorskip("yaml")
 
-from ProstateXferLib.training.recipe import RECIPES, SegmentationRecipe, SynthesisRecipe, load_recipe  # noqa: E402
+from ProstateXferLib.training.one_stage_recipe import RECIPES, SegmentationRecipe, SynthesisRecipe, load_recipe  # noqa: E402
 
 SHIPPED = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 TEXTS = {"title": "t", "training_data": "d", "licence": "l", "citation": "c"}

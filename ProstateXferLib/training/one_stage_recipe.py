@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ProstateXferLib.errors import ProstateXferError
-from ProstateXferLib.training.augmentation import CropOptions
-from ProstateXferLib.training.engine import Schedule
+from ProstateXferLib.training.augmentation.slice_crops import CropOptions
+from ProstateXferLib.training.one_stage_fit import Schedule
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -14,8 +14,10 @@ RUN := $(BIN)/python
 V ?= 0
 PIP := PIP_USER=0 $(RUN) -m pip install --disable-pip-version-check $(if $(filter 0,$(V)),--quiet --quiet,)
 
-# Tests draw no windows and take two threads: as many as CI has, and a large machine stays usable. Overridable.
-OMP_NUM_THREADS ?= 2
+# Tests draw no windows and take two processes of one thread each: as many as CI has cores, and a large machine stays
+# usable. A file's tests stay in one process, so that what they share is made once. Overridable.
+WORKERS ?= 2
+OMP_NUM_THREADS ?= 1
 TEST_SETTINGS := OMP_NUM_THREADS=$(OMP_NUM_THREADS) MPLBACKEND=Agg
 
 # What PYTHONPATH points at would hide what is installed here.
@@ -46,7 +48,7 @@ demo: $(VENV)/.stamp-demo
 
 test: $(VENV)/.stamp-test
 	@echo 'Running the tests ...'
-	@$(TEST_SETTINGS) $(RUN) -m pytest -q $(PYTEST_ARGS)
+	@$(TEST_SETTINGS) $(RUN) -m pytest -q -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.stamp-test
 	@echo 'Checking style ...'
@@ -72,7 +74,7 @@ ctest: $(VENV)/.stamp-test
 	@echo 'Installing the extension into build/ctest and running its tests there ...'
 	@rm -rf build/ctest
 	@cmake -S . -B build/ctest $(CTEST_SETTINGS) -DPython3_EXECUTABLE="$(CURDIR)/$(RUN)" >/dev/null
-	@$(TEST_SETTINGS) ctest --test-dir build/ctest --output-on-failure --no-tests=error \
+	@$(TEST_SETTINGS) ctest --test-dir build/ctest -j $(WORKERS) --output-on-failure --no-tests=error \
 	  $(if $(ROOMS),-L '^($(ROOMS))$$') $(CTEST_ARGS)
 
 screenshots: $(VENV)/.stamp-test
@@ -135,7 +137,10 @@ $(VENV)/.stamp-demo: requirements/demo.lock pyproject.toml | $(VENV)/.stamp-venv
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.stamp-test: requirements/test.lock $(VENV)/.stamp-demo
-	@echo 'Installing what training and testing need: the first time about 300 MB to download, 1 GB on disk (VTK, Qt) ...'
+# Not on top of the demo's environment: that may hold another build of PyTorch, which would be fetched in vain.
+$(VENV)/.stamp-test: requirements/test.lock requirements/demo.lock pyproject.toml | $(VENV)/.stamp-venv
+	@echo 'Installing what training and testing need into $(VENV): on Linux the ordinary (GPU) build of PyTorch with torchvision,'
+	@echo 'VTK, Qt; the first time some minutes, about 3 GB to download and 8 GB on disk. make V=1 shows each step ...'
 	@$(PIP) -r requirements/test.lock
-	@touch $@
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.stamp-demo

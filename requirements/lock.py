@@ -15,13 +15,20 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-# PyTorch is the one package chosen by hand: every machine of this project has a build of this release.
+# PyTorch is chosen by hand: every machine of this project has a build of this release. The demo takes any build.
+# Networks of segmentation_models_pytorch need torchvision, and torchvision the very build of PyTorch it was made with,
+# the registry's ordinary one. `===` asks for that: `==` prefers a local build such as 2.13.0+cpu, and with that
+# torchvision cannot be imported.
 TORCH = "torch==2.13.0"
+TORCH_PAIR = ("torch===2.13.0", "torchvision==0.28.0")
 # The package itself is installed editable without build isolation, so its build backend is part of the lock.
 BUILD_BACKEND = "hatchling"
 # No wheels of slicer-core for Linux on ARM; what comes with it is of no use alone. The same words as in pyproject.toml.
 NOT_LINUX_ON_ARM = "sys_platform != 'linux' or platform_machine == 'x86_64'"
 MARKERS = dict.fromkeys(("PySide6_Essentials", "shiboken6", "slicer-core", "vtk"), NOT_LINUX_ON_ARM)
+
+# What a GPU build of PyTorch for Linux brings along; it pins them itself, and other platforms have none.
+GPU_LIBRARIES = ("nvidia-", "cuda-", "triton==")
 
 HEADER = """\
 # {what}
@@ -49,7 +56,9 @@ def frozen(python: Path) -> list[str]:
         text=True,
         stdout=subprocess.PIPE,
     ).stdout
-    versions = [re.sub(r"\+\w+$", "", line) for line in listing.splitlines() if line]
+    versions = [
+        re.sub(r"\+\w+$", "", line) for line in listing.splitlines() if line and not line.startswith(GPU_LIBRARIES)
+    ]
     markers = [MARKERS.get(line.partition("==")[0]) for line in versions]
     return [f"{line}; {marker}" if marker else line for line, marker in zip(versions, markers, strict=True)]
 
@@ -64,17 +73,17 @@ def main() -> int:
     python = environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
 
-    def install(requirements: list[str]) -> None:
-        subprocess.run([python, "-m", "pip", "install", "--quiet", TORCH, BUILD_BACKEND, *requirements], check=True)
+    def install(*requirements: str) -> None:
+        subprocess.run([python, "-m", "pip", "install", "--quiet", BUILD_BACKEND, *requirements], check=True)
 
-    install(wanted("report"))
+    install(TORCH, *wanted("report"))
     demo = frozen(python)
     title = HEADER.format(
         what="What `make demo` installs: the library, its reports, and its build backend.", python=version
     )
     (HERE / "demo.lock").write_text(title + "\n".join(demo) + "\n", encoding="utf-8")
 
-    install(wanted("dev"))
+    install(*TORCH_PAIR, *wanted("dev"))
     everything = frozen(python)
     changed = sorted(set(demo) - set(everything))
     if changed:
@@ -84,7 +93,8 @@ def main() -> int:
         python=version,
     )
     added = [line for line in everything if line not in demo]
-    (HERE / "test.lock").write_text(title + "-r demo.lock\n" + "\n".join(added) + "\n", encoding="utf-8")
+    lines = ["-r demo.lock", TORCH_PAIR[0], *added]
+    (HERE / "test.lock").write_text(title + "\n".join(lines) + "\n", encoding="utf-8")
     return 0
 
 

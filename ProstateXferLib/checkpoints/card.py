@@ -6,50 +6,14 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from ProstateXferLib.checkpoints.architectures import ARCHITECTURES, TASKS
+from ProstateXferLib.checkpoints.network_fit import check_fit
+from ProstateXferLib.checkpoints.preprocessing import Preprocessing
 from ProstateXferLib.errors import ProstateXferError
-from ProstateXferLib.images.intensity import IntensityRule
 from ProstateXferLib.images.structures import Structure
 
 CARD_VERSION = 1
-ARCHITECTURE_OF = {"segmentation": "mr_dinov3", "synthesis": "dgcf", "encoder": "dinov3"}
-TASKS = tuple(ARCHITECTURE_OF)
-ARCHITECTURES = tuple(ARCHITECTURE_OF.values())
-TILE_MULTIPLE = 16
-"""Side of a DINOv3 patch; networks/dinov3.py has it too, but a card is read without torch."""
 RESEARCH_ONLY = "Research use only; not a medical device and not for clinical decisions."
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes what the network sees.
-
-    Attributes:
-        intensity: rule that maps voxel values to network input.
-        spacing_yx_mm: in-plane spacing the slices are resampled to (posterior, left axis); None keeps the image's own.
-        resize_yx: rows, columns every slice is resized to regardless of its aspect (DGCF); None does not resize.
-        tile_yx: rows, columns of a network tile, multiples of 16; None runs each slice whole.
-        encoder_range: range to which [-1, 1] is shifted before the DINOv3 encoder of a DGCF. The reference feeds MR as
-            [0, 2] by an oversight and CT or CBCT as [-1, 1]; a checkpoint needs what it was trained with.
-    """
-
-    intensity: IntensityRule
-    spacing_yx_mm: tuple[float, float] | None = None
-    resize_yx: tuple[int, int] | None = None
-    tile_yx: tuple[int, int] | None = None
-    encoder_range: tuple[float, float] = (-1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        for name in ("spacing_yx_mm", "resize_yx", "tile_yx", "encoder_range"):
-            pair = getattr(self, name)
-            numbers = isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(v, int | float) for v in pair)
-            if pair is not None and (not numbers or (name != "encoder_range" and min(pair) <= 0)):
-                raise ProstateXferError(f"The preprocessing's {name} must be two positive numbers, not {pair}.")
-        if self.encoder_range is None or not self.encoder_range[0] < self.encoder_range[1]:
-            raise ProstateXferError(f"The preprocessing's encoder_range must increase; it is {self.encoder_range}.")
-        if self.tile_yx is not None and any(side % TILE_MULTIPLE for side in self.tile_yx):
-            raise ProstateXferError(
-                f"The preprocessing's tile_yx must be multiples of {TILE_MULTIPLE} pixels; it is {self.tile_yx}."
-            )
 
 
 @dataclass(frozen=True)
@@ -57,7 +21,8 @@ class Head:
     """One decoder head of a segmentation model.
 
     Attributes:
-        name: the head's name in the weights ("segmentation" for a single published head).
+        name: the head's name in the weights ("segmentation" for a single published head). A dense network's channels
+            are those of its heads in a row, the background of each first.
         values: label value in the output for each class after the background, in class order.
         within: name of the structure around which alone this head is decoded, None for the whole image.
         margin_mm: how far beyond that structure it may find something.
@@ -65,6 +30,10 @@ class Head:
             2-D network's result coherence between slices.
         min_volume_cm3: connected components smaller than this are removed.
         largest_only: keep the largest connected component alone (a gland is one).
+        threshold: probability from which on a structure is there, the most probable one where several are; None takes
+            the class with the highest probability, the background included.
+        overlapping: the structures are regions that may overlap (nnU-Net): a channel each and none for the background,
+            each there above a probability of one half, later ones written over earlier ones.
     """
 
     name: str
@@ -74,6 +43,26 @@ class Head:
     smoothing_mm: float = 0.0
     min_volume_cm3: float = 0.0
     largest_only: bool = False
+    threshold: float | None = None
+    overlapping: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not (isinstance(self.threshold, int | float) and 0 < self.threshold < 1):
+            raise ProstateXferError(f"Head '{self.name}': the threshold must be between 0 and 1, not {self.threshold}.")
+
+    @property
+    def classes(self) -> int:
+        """Channels of its logits."""
+        return len(self.values) + (not self.overlapping)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a model card; what the first cards did not have only where it says something."""
+        values = dataclasses.asdict(self)
+        if self.threshold is None:
+            del values["threshold"]
+        if not self.overlapping:
+            del values["overlapping"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -93,8 +82,9 @@ class ModelCard:
     Attributes:
         name: short name, unique in the registry.
         task: "segmentation", "synthesis" or "encoder".
-        architecture: "mr_dinov3", "dgcf" or "dinov3".
-        arguments: JSON values that the state dict alone does not tell (eps, rope_dtype, blocks).
+        architecture: one of `ARCHITECTURES` (checkpoints/architectures.py).
+        arguments: JSON values that the state dict alone does not tell: eps, rope_dtype, blocks of a DINOv3; all of a
+            dense network's.
         inputs: sequence names in channel order: "T2w", "CBCT", ...
         preprocessing: None for encoders.
         structures: what the label values mean (segmentation).
@@ -130,7 +120,7 @@ class ModelCard:
                 f"Model card '{self.name}': architecture '{self.architecture}' is not known to this version "
                 f"({', '.join(ARCHITECTURES)}); update ProstateXfer."
             )
-        if self.architecture != ARCHITECTURE_OF[self.task]:
+        if ARCHITECTURES[self.architecture].task != self.task:
             raise ProstateXferError(
                 f"Model card '{self.name}': the architecture '{self.architecture}' cannot do the task '{self.task}'."
             )
@@ -143,6 +133,8 @@ class ModelCard:
             raise ProstateXferError(f"Model card '{self.name}': the preprocessing or the input's name is missing.")
         if not isinstance(self.arguments, dict):
             raise ProstateXferError(f"Model card '{self.name}': the arguments must be a JSON object.")
+        if self.preprocessing is not None:
+            check_fit(self)
 
     def _check_heads(self) -> None:
         known = {structure.value for structure in self.structures}
@@ -167,9 +159,11 @@ class ModelCard:
 
     def to_json(self) -> str:
         """One JSON object with sorted keys, the form stored in the file header."""
-        return json.dumps(
-            {"card_version": CARD_VERSION, **dataclasses.asdict(self)}, sort_keys=True, ensure_ascii=False
-        )
+        values = {"card_version": CARD_VERSION, **dataclasses.asdict(self)}
+        values["heads"] = [head.to_json() for head in self.heads]
+        if self.preprocessing is not None:
+            values["preprocessing"] = self.preprocessing.to_json()
+        return json.dumps(values, sort_keys=True, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelCard":
@@ -202,7 +196,7 @@ def _card_from(values: dict[str, Any]) -> ModelCard:
     values = dict(values)
     preprocessing = values.get("preprocessing")
     if preprocessing is not None:
-        values["preprocessing"] = _preprocessing_from(preprocessing)
+        values["preprocessing"] = Preprocessing.from_json(preprocessing)
     values["structures"] = tuple(Structure.from_json(item) for item in values.get("structures", ()))
     values["heads"] = tuple(Head(**{**item, "values": tuple(item["values"])}) for item in values.get("heads", ()))
     values["scores"] = tuple(Score(**item) for item in values.get("scores", ()))
@@ -211,10 +205,3 @@ def _card_from(values: dict[str, Any]) -> ModelCard:
     if values.get("hu_range") is not None:
         values["hu_range"] = tuple(float(value) for value in values["hu_range"])
     return ModelCard(**values)
-
-
-def _preprocessing_from(values: dict[str, Any]) -> Preprocessing:
-    pairs = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key != "intensity"
-    }
-    return Preprocessing(intensity=IntensityRule.from_json(values["intensity"]), **pairs)

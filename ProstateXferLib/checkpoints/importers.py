@@ -11,6 +11,8 @@ from ProstateXferLib.checkpoints.foreign import read_foreign, state_dict_of
 from ProstateXferLib.checkpoints.import_dgcf import import_dgcf
 from ProstateXferLib.checkpoints.import_dinov3 import import_dinov3
 from ProstateXferLib.checkpoints.import_meddinov3 import import_meddinov3
+from ProstateXferLib.checkpoints.import_nnunet import import_nnunet
+from ProstateXferLib.checkpoints.nnunet_folder import is_nnunet_folder
 from ProstateXferLib.errors import ProstateXferError
 
 
@@ -18,15 +20,18 @@ def import_checkpoint(source: str | Path, destination: str | Path, **hints: Any)
     """Rewrite a foreign checkpoint in ProstateXfer's format.
 
     Recognised by their keys: DINOv3 encoders (Meta, Hugging Face, timm and MedDINOv3 naming), MedDINOv3 segmentation
-    networks (`dino_encoder.*`, `up_projection.*`), DGCF generators (`best_net_G.pth`).
+    networks (`dino_encoder.*`, `up_projection.*`), DGCF generators (`best_net_G.pth`). By its plans: an nnU-Net
+    results folder.
 
     Args:
-        source: .pth, .pt, .bin or .safetensors; pickles are opened without running anything in them.
+        source: .pth, .pt, .bin or .safetensors, or an nnU-Net results folder (TRAINER__PLANS__CONFIGURATION); pickles
+            are opened without running anything in them.
         destination: the file to write, ending in .safetensors.
         hints: what the file cannot tell. All kinds: `name`, `title`, `licence`, `citation`, `training_data`, `eps`,
             `rope_dtype`. Segmentation: `structures` (names in class order), `spacing_yx_mm`, `tile_yx`, `blocks`.
             DGCF: `encoder` (path of its DINOv3, foreign or imported), `sequence` ("T2w" or "CBCT"), `encoder_range`,
-            `blocks`.
+            `blocks`. nnU-Net folders: `fold` (a number, "all" or several; all numbered ones, in one file), `checkpoint`
+            (file name; checkpoint_final.pth), `inputs` (sequence names in channel order), `structures`, `blocks`.
 
     Returns:
         The destination.
@@ -37,10 +42,13 @@ def import_checkpoint(source: str | Path, destination: str | Path, **hints: Any)
     source, destination = Path(source), Path(destination)
     if source.is_file() and is_checkpoint(source):
         raise ProstateXferError(f"'{source.name}' is a ProstateXfer checkpoint already: use it as it is.")
-    content = read_foreign(source)
-    state = state_dict_of(content)
-    origin = {"imported_from": source.name, "sha256": file_sha256(source)}
-    card, weights = _importer_of(source, state)(content, state, dict(hints), origin)
+    if is_nnunet_folder(source):
+        card, weights = import_nnunet(source, dict(hints))
+    else:
+        content = read_foreign(source)
+        state = state_dict_of(content)
+        origin = {"imported_from": source.name, "sha256": file_sha256(source)}
+        card, weights = _importer_of(source, state)(content, state, dict(hints), origin)
     _check_builds(card, weights)
     return write_checkpoint(destination, card, weights)
 
@@ -59,7 +67,7 @@ def _importer_of(source: Path, state: Mapping[str, Any]):
     first = next(iter(state), "(empty)")
     raise ProstateXferError(
         f"'{source.name}' is no checkpoint that ProstateXfer knows (its first key is '{first}'): DINOv3, MedDINOv3 "
-        "segmentation and DGCF files can be imported."
+        "segmentation and DGCF files can be imported, and nnU-Net by its whole results folder."
     )
 
 

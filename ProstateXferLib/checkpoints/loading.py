@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ProstateXferLib.checkpoints.architectures import ARCHITECTURES
 from ProstateXferLib.checkpoints.card import ModelCard
 from ProstateXferLib.checkpoints.file_format import file_sha256, read_card, read_checkpoint
+from ProstateXferLib.checkpoints.import_nnunet import FOLDS_PREFIX, import_nnunet, nnunet_sha256
+from ProstateXferLib.checkpoints.nnunet_folder import is_nnunet_folder
 from ProstateXferLib.checkpoints.registry import resolve
 from ProstateXferLib.errors import ProstateXferError
 
@@ -19,27 +22,36 @@ ENCODER_PREFIX, GENERATOR_PREFIX = "dino_encoder.", "generator."
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on disk: its card, where it is, and the sha256 of the file."""
+    """A checkpoint on disk: its card, where it is, and the sha256 of the file (of an nnU-Net folder: of its files')."""
 
     card: ModelCard
     path: Path
     sha256: str
 
     def build(self) -> "nn.Module":
-        """The network in eval mode, fp32, on the CPU: DINOv3, MRDINOv3, GuidedDGCF, or DGCF where no encoder is stored.
+        """The network in eval mode, fp32, on the CPU.
+
+        DINOv3, MRDINOv3, GuidedDGCF (DGCF where no encoder is stored), or a dense network (networks/dense.py);
+        a FoldEnsemble of them where the file holds several folds of an nnU-Net.
 
         Raises:
             ProstateXferError: the file was altered, or its weights do not fit the architecture of its card.
         """
-        return build_network(*read_checkpoint(self.path))
+        return build_network(*(import_nnunet(self.path, {}) if self.path.is_dir() else read_checkpoint(self.path)))
 
 
 def load_checkpoint(path_or_name: str | Path, models_folder: Path | None = None) -> Checkpoint:
     """Open a checkpoint file, or a model of the registry by its name; `models_folder` is searched before the others.
 
+    An nnU-Net results folder is opened as it is, with all its numbered folds (`import_checkpoint` makes one file of
+    it and lets folds be chosen).
+
     Raises:
         ProstateXferError: no such file or name, a foreign file (import it first), cut off, or a malformed card.
     """
+    folder = Path(path_or_name).expanduser()
+    if is_nnunet_folder(folder):
+        return Checkpoint(import_nnunet(folder, {})[0], folder, nnunet_sha256(folder))
     path = resolve(path_or_name, models_folder)
     return Checkpoint(read_card(path), path, file_sha256(path))
 
@@ -51,7 +63,30 @@ def build_network(card: ModelCard, state: Mapping[str, Any]) -> "nn.Module":
         ProstateXferError: the weights do not fit the card.
     """
     state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    return _BUILDERS[card.architecture](card, state).eval()
+    if card.preprocessing is not None and card.preprocessing.nnunet is not None:
+        return _build_folds(card, state).eval()
+    return _build_one(card, state).eval()
+
+
+def _build_one(card: ModelCard, state: dict[str, Any]) -> "nn.Module":
+    build = _build_dense if ARCHITECTURES[card.architecture].dense else _BUILDERS[card.architecture]
+    return build(card, state)
+
+
+def _build_folds(card: ModelCard, state: dict[str, Any]) -> "nn.Module":
+    """One network where one fold is stored, else all of them."""
+    from ProstateXferLib.networks.fold_ensemble import FoldEnsemble
+
+    folds = card.preprocessing.nnunet.folds
+    if len(folds) == 1:
+        return _build_one(card, state)
+    parts: dict[str, dict[str, Any]] = {fold: {} for fold in folds}
+    for key, value in state.items():
+        fold, _, name = key.removeprefix(FOLDS_PREFIX).partition(".")
+        if not key.startswith(FOLDS_PREFIX) or fold not in parts:
+            raise ProstateXferError(f"Key '{key}' of model '{card.name}' is of none of its folds: get the file again.")
+        parts[fold][name] = value
+    return FoldEnsemble({fold: _build_one(card, part) for fold, part in parts.items()})
 
 
 def _build_dinov3(card: ModelCard, state: dict[str, Any]) -> "nn.Module":
@@ -66,10 +101,10 @@ def _build_mr_dinov3(card: ModelCard, state: dict[str, Any]) -> "nn.Module":
     network = MRDINOv3.from_state_dict(state, **_encoder_arguments(card), blocks=card.arguments.get("blocks"))
     for head in card.heads:
         module = network.heads.get(head.name)
-        if module is None or module.classes != 1 + len(head.values):
+        if module is None or module.classes != head.classes:
             classes = "no such head" if module is None else f"{module.classes} classes"
             raise ProstateXferError(
-                f"Model '{card.name}': the card's head '{head.name}' has {1 + len(head.values)} classes, the "
+                f"Model '{card.name}': the card's head '{head.name}' has {head.classes} classes, the "
                 f"weights have {classes}: the file is inconsistent, get it again."
             )
     return network
@@ -94,6 +129,12 @@ def _build_dgcf(card: ModelCard, state: dict[str, Any]) -> "nn.Module":
     return GuidedDGCF(
         generator, encoder, encoder_range=card.preprocessing.encoder_range, blocks=card.arguments.get("blocks")
     )
+
+
+def _build_dense(card: ModelCard, state: dict[str, Any]) -> "nn.Module":
+    from ProstateXferLib.networks.dense import load_dense_network
+
+    return load_dense_network(card.architecture, card.arguments, state)
 
 
 def _encoder_arguments(card: ModelCard) -> dict[str, Any]:

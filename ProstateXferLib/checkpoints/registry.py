@@ -23,7 +23,7 @@ class KnownModel:
         task: "segmentation", "synthesis" or "encoder".
         title: one line for a list.
         licence, citation: of the weights.
-        file: file name inside a models folder; None for weights that must be imported by the user.
+        file: file name inside a models folder; None for weights that the user imports as NAME.safetensors.
         sha256: of the file; None only where `file` is None.
         url: where `prostatexfer models --fetch` downloads the file; None where it is shipped or may not be passed on.
         obtain: for weights that the user must get and import: where from and how.
@@ -39,11 +39,14 @@ class KnownModel:
     url: str | None = None
     obtain: str | None = None
 
+    @property
+    def file_name(self) -> str:
+        """Its file's name inside a models folder."""
+        return self.file or f"{self.name}{SUFFIX}"
+
     def path(self, models_folder: Path | None = None) -> Path | None:
         """Where the file lies on this machine, None when it is not here; `models_folder` is searched first."""
-        if self.file is None:
-            return None
-        candidates = (folder / self.file for folder in models_folders(models_folder))
+        candidates = (folder / self.file_name for folder in models_folders(models_folder))
         return next((path for path in candidates if path.is_file()), None)
 
 

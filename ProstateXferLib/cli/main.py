@@ -2,7 +2,8 @@
 """The front of the command line: finds the command, runs it, turns whatever happens into a sentence and an exit code.
 
 A command is a module with `add_arguments(parser)` and `run(args) -> int`. Only the module of the command in hand is
-imported, so that `prostatexfer --help` does not wait for PyTorch.
+imported, so that `prostatexfer --help` does not wait for PyTorch. A command has one word or several ("study", "weights
+export"); where two fit what was typed, the longer one is meant.
 """
 
 import argparse
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("ProstateXferLib.cli.demo", "segment, synthesize, measure and report on an example, in one go"),
     "models": Command("ProstateXferLib.cli.models", "list the known models, and show one's card"),
     "import": Command("ProstateXferLib.cli.import_checkpoint", "turn another project's weights into a checkpoint"),
+    "export": Command("ProstateXferLib.cli.export_checkpoint", "write an encoder as other DINOv3 programs read it"),
     "segment": Command("ProstateXferLib.cli.segment", "segment the prostate and lesions on an MRI"),
     "synthesize": Command("ProstateXferLib.cli.synthesize", "make a synthetic CT from an MRI or a cone-beam CT"),
     "measure": Command("ProstateXferLib.cli.measure", "measure the structures of a segmentation"),
@@ -46,7 +48,29 @@ COMMANDS: dict[str, Command] = {
     "study": Command("ProstateXferLib.cli.study", "all of this on one patient's images, into one study folder"),
     "batch": Command("ProstateXferLib.cli.batch", "the same for many patients, going on where it was stopped"),
     "report": Command("ProstateXferLib.cli.report", "write the page of a study folder"),
+    "study miniature": Command("ProstateXferLib.cli.study_miniature", "the papers' comparison on the data at hand"),
+    "study in-domain-transfer": Command(
+        "ProstateXferLib.cli.study_in_domain_transfer", "train every chain of three sites, and print the tables"
+    ),
+    "study detection": Command(
+        "ProstateXferLib.cli.study_detection", "evaluated models side by side, in the SAP paper's figures"
+    ),
+    "data layouts": Command("ProstateXferLib.cli.data_layouts", "list the known layouts of data sets, and show one"),
+    "data check": Command("ProstateXferLib.cli.data_check", "find the cases of a data set and look for problems"),
+    "data split": Command("ProstateXferLib.cli.data_split", "write the folds of a data set, as nnU-Net does"),
     "train": Command("ProstateXferLib.cli.train", "train or fine-tune a checkpoint, stage by stage"),
+    "submit": Command("ProstateXferLib.cli.submit", "the same on a SLURM cluster, a job for each fold"),
+    "weights export": Command("ProstateXferLib.cli.weights_export", "pack a checkpoint for another centre"),
+    "weights verify": Command("ProstateXferLib.cli.weights_verify", "check a package from another centre"),
+    "weights resume-from": Command(
+        "ProstateXferLib.cli.weights_resume_from", "unpack such a package to train on from it"
+    ),
+    "federate average": Command("ProstateXferLib.cli.federate_average", "average the packages of several centres"),
+    "federate rounds": Command(
+        "ProstateXferLib.cli.federate_rounds", "train at several sites in rounds, averaging after each"
+    ),
+    "federate server": Command("ProstateXferLib.cli.federate_server", "average what sites train, over a network"),
+    "federate site": Command("ProstateXferLib.cli.federate_site", "train on this site's cases for such a server"),
     "phantom": Command("ProstateXferLib.cli.phantom", "write a synthetic pelvis with known truth"),
     "doctor": Command("ProstateXferLib.cli.doctor", "say what is installed, what is missing and what to do about it"),
 }
@@ -98,6 +122,18 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
+def with_command_joined(words: Sequence[str]) -> list[str]:
+    """The words with those of the command as one; what follows it, as "case" in `study case`, stays by itself."""
+    words = list(words)
+    first = next((index for index, word in enumerate(words) if not word.startswith("-")), None)
+    if first is None:
+        return words
+    for count in range(max(len(name.split()) for name in COMMANDS), 1, -1):
+        if (name := " ".join(words[first : first + count])) in COMMANDS:
+            return [*words[:first], name, *words[first + count :]]
+    return words
+
+
 def _parse(words: list[str]) -> argparse.Namespace:
     # SUPPRESS: --debug may stand before or after the command, and the later parser must not reset the earlier's answer.
     common = _Parser(add_help=False)
@@ -112,6 +148,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    words = with_command_joined(words)
     named = next((word for word in words if not word.startswith("-")), None)
     for name, command in COMMANDS.items():
         sub = commands.add_parser(

@@ -17,6 +17,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Image, model, outputs."""
     parser.add_argument("image", type=Path, help="T2w image: NIfTI, NRRD, MetaImage or a DICOM folder")
     parser.add_argument(
+        "--also",
+        nargs="+",
+        default=[],
+        type=_sequence_and_path,
+        metavar="SEQUENCE=IMAGE",
+        help="the other sequences of a model of several (IMAGE is then its first), e.g. ADC=adc.nii.gz",
+    )
+    parser.add_argument(
         "-o", "--output", type=Path, required=True, help="segmentation to write (.seg.nrrd, or a label map)"
     )
     parser.add_argument(
@@ -28,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tta", action="store_true", help="average over four mirrorings (four times the work)")
     parser.add_argument("--decode-everything", action="store_true", help="also decode outside the body and the gland")
+    parser.add_argument(
+        "--accumulate",
+        choices=("fp32", "fp16"),
+        default="fp32",
+        help="how an nnU-Net's windows are added up: fp16 as nnU-Net does, to the bit; fp32 without its rounding",
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the measurements as CSV")
     parser.add_argument("--probabilities", type=Path, metavar="FOLDER", help="write a probability map per structure")
     add_pipeline_arguments(parser)
@@ -55,8 +69,11 @@ def run(args: argparse.Namespace) -> int:
         tta=args.tta,
         precision=args.precision,
         skip_outside=not args.decode_everything,
+        accumulate=args.accumulate,
     )
-    segmentation = segmenter.predict(read_image(args.image), progress)
+    others = dict(args.also)
+    study = {segmenter.sequences[0]: args.image, **others}
+    segmentation = segmenter.predict({sequence: read_image(path) for sequence, path in study.items()}, progress)
     measurements = measure(segmentation)
     if args.output.name.lower().endswith(SEGMENTATION_SUFFIX):
         segmentation.write(args.output)
@@ -64,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
         write_image(segmentation.labels, args.output)
     record = args.output.with_name(f"{args.output.name}.json")
     provenance = {"image": str(args.image), **segmentation.provenance.to_dict()}
+    if others:
+        provenance["also"] = {sequence: str(path) for sequence, path in others.items()}
     write_text(record, json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
     if args.csv is not None:
         write_measurements_csv(measurements, args.csv)
@@ -76,3 +95,10 @@ def run(args: argparse.Namespace) -> int:
         text=f"{measurements_text(measurements)}\n\nResearch use only. Written: {args.output}",
     )
     return ExitCode.DONE
+
+
+def _sequence_and_path(text: str) -> tuple[str, Path]:
+    sequence, sign, path = text.partition("=")
+    if not (sequence and sign and path):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form SEQUENCE=IMAGE, e.g. ADC=adc.nii.gz")
+    return sequence, Path(path)

@@ -89,8 +89,8 @@ def why_not(card: ModelCard, task: Task) -> str | None:
         return f"The model '{card.name}' {does[card.task]} and cannot do {task.title}: {other}"
     if len(card.inputs) != 1:
         return (
-            f"The model '{card.name}' takes {len(card.inputs)} sequences ({', '.join(card.inputs)}) and this version "
-            f"runs models of one: {other}"
+            f"The model '{card.name}' takes {len(card.inputs)} sequences ({', '.join(card.inputs)}) and studies run "
+            f"models of one (prostatexfer segment --also runs it): {other}"
         )
     field = input_of_sequence(card.inputs[0])
     if field is None or (field == "cbct") != (task is Task.CT_FROM_CBCT):
@@ -127,7 +127,7 @@ def _registered(model: KnownModel, task: Task, models_folder: Path | None) -> Mo
 
 def _loose(task: Task, registered: list[KnownModel], models_folder: Path | None) -> Iterator[ModelOption]:
     """Files that no registry lists; where several folders hold one of the same name, the first folder's."""
-    listed = {model.file for model in registered if model.file}
+    listed = {model.file_name for model in registered}
     names = {model.name for model in registered}
     for folder in models_folders(models_folder):
         for path in sorted(folder.glob(f"*{SUFFIX}")):

@@ -30,7 +30,7 @@ class AxialView:
         """Array (..., z, y, x) of the image as a new array (..., to Superior, to Posterior, to Left)."""
         leading = array.ndim - 3
         reordered = array.transpose(*range(leading), *(leading + axis for axis in self.permutation_zyx))
-        return np.ascontiguousarray(np.flip(reordered, self._flipped_axes(leading)))
+        return np.array(np.flip(reordered, self._flipped_axes(leading)), order="C")  # never a view: images die early
 
     def invert(self, array: np.ndarray) -> np.ndarray:
         """Array (..., to Superior, to Posterior, to Left) back in the image's own order (..., z, y, x)."""

@@ -47,7 +47,7 @@ def linear(
         matrix_of: turns a parameter of another shape into the (outputs, inputs) matrix; run once per change of weights.
     """
     if torch.is_grad_enabled():
-        _packed.pop(module, None)  # what follows may change the weights without counting (fused optimisers)
+        forget_packed(module)
     if not onednn_available(x, weight):
         y = F.linear(x, weight if matrix_of is None else matrix_of(weight), bias)
         return F.gelu(y) if gelu else y
@@ -60,6 +60,12 @@ def linear(
     if gelu:
         return torch.ops.mkldnn._linear_pointwise(x, kept[1], bias, "gelu", [], "none")
     return torch.ops.mkldnn._linear_pointwise(x, kept[1], bias, "none", [], "")
+
+
+def forget_packed(module: nn.Module) -> None:
+    """Drop a module's packed weights: where a gradient is asked for, what follows may change them without counting
+    (fused optimisers)."""
+    _packed.pop(module, None)
 
 
 def onednn_available(x: Tensor, weight: Tensor) -> bool:

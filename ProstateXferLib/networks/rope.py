@@ -2,6 +2,7 @@
 """Rotary position embedding of DINOv3: axial, separate axes, rotate-half."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -22,11 +23,20 @@ def rope_periods(head_width: int, base: float = BASE) -> Tensor:
     return (base**exponents).to(torch.bfloat16).float()
 
 
-def rope_tables(rows: int, columns: int, periods: Tensor, *, dtype: torch.dtype, prefix: int) -> tuple[Tensor, Tensor]:
+def rope_tables(
+    rows: int,
+    columns: int,
+    periods: Tensor,
+    *,
+    dtype: torch.dtype,
+    prefix: int,
+    moved: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
     """Sine and cosine tables for `prefix` unrotated tokens followed by a rows x columns token grid.
 
     All arithmetic runs in `dtype`, because MedDINOv3 was trained with bfloat16 tables and differs by up to 2.5e-2 from
-    fp32 ones. Prefix tokens get sin 0 and cos 1, so that one multiplication serves the whole sequence.
+    fp32 ones. Prefix tokens get sin 0 and cos 1, so that one multiplication serves the whole sequence. In training,
+    `moved` changes the coordinates (rows * columns, 2), y and x between -1 and 1 (networks/dinov3_training.py).
 
     Returns:
         sin, cos: each (prefix + rows * columns, head_width); patch tokens row-major.
@@ -36,6 +46,8 @@ def rope_tables(rows: int, columns: int, periods: Tensor, *, dtype: torch.dtype,
     x = torch.arange(0.5, columns, **options) / columns
     grid = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1).flatten(0, 1)
     coordinates = 2.0 * grid - 1.0
+    if moved is not None:
+        coordinates = moved(coordinates)
     angles = 2 * math.pi * coordinates[:, :, None] / periods.to(dtype)[None, None, :]
     angles = angles.flatten(1, 2).tile(2)
     sin = torch.cat([torch.zeros(prefix, angles.shape[1], **options), torch.sin(angles)])

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def conv_of_upsampled(low: Tensor, weight: Tensor, bias: Tensor, size: tuple[int, int]) -> Tensor:
+def conv_of_upsampled(low: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[int, int]) -> Tensor:
     """conv2d(interpolate(low, size, bilinear), weight, bias, padding=1) for weights (O, C, 3, 3).
 
     Args:
         low: (B, C, h, w).
         weight: (O, C, 3, 3).
-        bias: (O,).
+        bias: (O,) or None.
         size: H, W after upsampling (half-pixel centres, as align_corners=False).
 
     Returns:
@@ -34,7 +34,8 @@ def conv_of_upsampled(low: Tensor, weight: Tensor, bias: Tensor, size: tuple[int
     # For every kernel row: sum over columns and kernel columns -> (B, 3, h, W, O)
     wide = across @ small.permute(0, 3, 1, 4, 2, 5).reshape(batch, 3, rows, 3 * columns, outputs)
     full = down @ wide.reshape(batch, 3 * rows, size[1] * outputs)
-    return (full.view(batch, *size, outputs) + bias).permute(0, 3, 1, 2)
+    full = full.view(batch, *size, outputs)
+    return (full if bias is None else full + bias).permute(0, 3, 1, 2)
 
 
 @lru_cache(maxsize=32)

@@ -93,12 +93,20 @@ class AdaptiveRunner:
         device: where to start.
         batch_size: items at once to start with; what was learnt is kept for the next call.
         progress: told about fallbacks; asked whether to stop between batches.
+        item: what is in a batch, for these words.
     """
 
     def __init__(
-        self, move: Callable[[torch.device], None], device: torch.device, batch_size: int, progress: Progress
+        self,
+        move: Callable[[torch.device], None],
+        device: torch.device,
+        batch_size: int,
+        progress: Progress,
+        *,
+        item: str = "slice",
     ) -> None:
         self._move, self.device, self.batch_size, self._progress = move, device, batch_size, progress
+        self._item = item
 
     def run(self, function: Callable[[Tensor], Tensor], items: Tensor) -> list[Tensor]:
         """`function` of (b, ...) batches of `items` (n, ...); a list of its results in order, on `self.device`."""
@@ -121,12 +129,14 @@ class AdaptiveRunner:
             torch.cuda.empty_cache()
         if tried > 1:
             self.batch_size = max(1, tried // 2)
-            self._progress.warn(f"Memory of {self.device} ran out: going on with {self.batch_size} slice(s) at a time.")
+            self._progress.warn(
+                f"Memory of {self.device} ran out: going on with {self.batch_size} {self._item}(s) at a time."
+            )
             return True
         if self.device.type == "cpu":
             return False
         self._progress.warn(
-            f"Memory of {self.device} ran out even for one slice: going on with the CPU, which is much slower."
+            f"Memory of {self.device} ran out even for one {self._item}: going on with the CPU, which is much slower."
         )
         self.device = torch.device("cpu")
         self._move(self.device)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From probabilities to labels: what the cards say about components, size and where a lesion may lie."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,11 +18,12 @@ def compose_labels(
 ) -> np.ndarray:
     """Label map (z, y, x) uint8 on the image's grid.
 
-    Each head's structures compete with its background by argmax; then the head's rules apply; then heads are laid over
-    each other, those that work within a structure on top.
+    Each head's structures compete with its background by argmax, or with its threshold; then the head's rules apply;
+    then heads are laid over each other, those that work within a structure on top.
 
     Args:
-        probabilities: structure name -> (z, y, x).
+        probabilities: structure name -> (z, y, x); `background_of` a head's structures may be there, too, and decides
+            ties exactly, where the rest to 1 would be rounded.
         image: gives the spacing.
         cards: the models' cards; of heads that name the same structures the first one's rules count.
         structures: merged over the cards.
@@ -36,7 +37,7 @@ def compose_labels(
         wanted = [names[value] for value in head.values]
         if all(name in masks for name in wanted):
             continue
-        for name, mask in _head_masks(wanted, probabilities).items():
+        for name, mask in _head_masks(wanted, probabilities, head).items():
             allowed = masks.get(head.within) if head.within is not None else None
             masks[name] = _apply_rules(mask, head, spacing_zyx, allowed)
             labels[masks[name]] = value_of[name]
@@ -47,12 +48,27 @@ def _heads(cards: Sequence[ModelCard]) -> list[tuple[ModelCard, Head]]:
     return [(card, head) for card in cards for head in card.heads]
 
 
-def _head_masks(names: Sequence[str], probabilities: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Argmax over background and the head's structures."""
-    if len(names) == 1:
+def background_of(names: Iterable[str]) -> str:
+    """Key in `probabilities` of the background that competes with these structures, where a model tells it."""
+    return f"background of {', '.join(sorted(names))}"
+
+
+def _head_masks(names: Sequence[str], probabilities: Mapping[str, np.ndarray], head: Head) -> dict[str, np.ndarray]:
+    """Argmax over background and the head's structures; with a threshold, over those structures that reach it."""
+    threshold = head.threshold
+    if head.overlapping:
+        return {name: probabilities[name] > (threshold or 0.5) for name in names}
+    if threshold is not None:
+        stack = np.stack([probabilities[name] for name in names])
+        winner = np.argmax(stack, axis=0)
+        found = np.max(stack, axis=0) >= threshold
+        return {name: found & (winner == index) for index, name in enumerate(names)}
+    background = probabilities.get(background_of(names))
+    if len(names) == 1 and background is None:
         return {names[0]: probabilities[names[0]] > 0.5}
     stack = np.stack([probabilities[name] for name in names])
-    background = 1.0 - stack.sum(axis=0)
+    if background is None:
+        background = 1.0 - stack.sum(axis=0)
     winner = np.argmax(np.concatenate([background[None], stack]), axis=0)
     return {name: winner == index for index, name in enumerate(names, start=1)}
 

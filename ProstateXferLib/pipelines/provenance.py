@@ -4,6 +4,7 @@
 import hashlib
 import math
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -73,6 +74,8 @@ def library_versions() -> dict[str, str]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:  # Slicer bundles some without metadata
             versions[package] = "unknown"
+    if "torch" in sys.modules:  # its own word names the build, too (+cpu, +cu130), which the metadata may not
+        versions["torch"] = str(sys.modules["torch"].__version__)
     return versions
 
 

@@ -27,7 +27,8 @@ _MIRRORS = ((), (-1,), (-2,), (-2, -1))
 class HeadTask:
     """One head to run: `classes` logits; `within` names the head around whose foreground alone it is decoded.
 
-    Around is `margin_px` pixels in-plane and `margin_slices` slices up and down.
+    Around is `margin_px` pixels in-plane and `margin_slices` slices up and down. `within_level` is the probability from
+    which on that foreground counts as found; None where its highest logit does.
     """
 
     head: str
@@ -35,6 +36,7 @@ class HeadTask:
     within: str | None = None
     margin_px: float = 0.0
     margin_slices: int = 0
+    within_level: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class SliceDecoder:
             return encoded.body
         reach, source = task.margin_slices, results[task.within]
         found = [
-            (source[max(0, z - reach) : z + reach + 1].argmax(dim=1) > 0).any(dim=0)
+            _foreground(source[max(0, z - reach) : z + reach + 1], task.within_level).any(dim=0)
             for z in range(encoded.start, encoded.stop)
         ]
         # Grown before it is cut: a tile must also know of the gland that ends just outside it.
@@ -141,3 +143,10 @@ class SliceDecoder:
         if runner.device.type == "cpu":  # the head takes few tokens at a time there by itself
             return decode(every)
         return torch.cat(runner.run(decode, every))
+
+
+def _foreground(logits: Tensor, level: float | None) -> Tensor:
+    """Logits (z, K, H, W) -> (z, H, W) bool, where one of the classes after the background is found."""
+    if level is None:
+        return logits.argmax(dim=1) > 0
+    return (torch.softmax(logits, dim=1)[:, 1:] >= level).any(dim=1)

@@ -83,11 +83,14 @@ def tile_starts(size: int, tile: int, step: float = STEP) -> list[int]:
     return [round(i * (size - tile) / (count - 1)) for i in range(count)]
 
 
-def gaussian_weight(tile_yx: tuple[int, int]) -> Tensor:
-    """Weight (h, w) of a tile's pixels: a Gaussian of an eighth of the side, peak 1, never 0."""
-    axes = []
-    for side in tile_yx:
+def gaussian_weight(tile: tuple[int, ...]) -> Tensor:
+    """Weight (*tile) of a tile's pixels or voxels: a Gaussian of an eighth of each side, peak 1.
+
+    Its corners are 1e-7 (2-D) and 4e-11 (3-D): small, but not 0 in fp32, and not to be raised, because at the edges of
+    an image such weights alone say which of two tiles counts.
+    """
+    weight = torch.ones(())
+    for side in tile:
         distance = torch.arange(side, dtype=torch.float32) - side // 2
-        axes.append(torch.exp(-0.5 * (distance / (side * _SIGMA)) ** 2))
-    weight = axes[0][:, None] * axes[1][None, :]
-    return weight.clamp_min(1e-6)
+        weight = weight[..., None] * torch.exp(-0.5 * (distance / (side * _SIGMA)) ** 2)
+    return weight

@@ -7,7 +7,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-BENCHMARKS = ("start_up", "mr_dinov3", "many_heads", "dgcf", "memory", "surface_metrics", "cohort_evaluation")
+BENCHMARKS = (
+    "start_up",
+    "mr_dinov3",
+    "many_heads",
+    "dgcf",
+    "memory",
+    "surface_metrics",
+    "cohort_evaluation",
+    "cached_features",
+    "training_step",
+)
 
 
 def main() -> None:

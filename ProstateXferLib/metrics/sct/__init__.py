@@ -6,6 +6,7 @@ from ProstateXferLib.metrics.sct.hu_volumes import DGCF_RANGE, SYNTHRAD2023_RANG
 from ProstateXferLib.metrics.sct.ms_ssim import ms_ssim
 from ProstateXferLib.metrics.sct.psnr import psnr
 from ProstateXferLib.metrics.sct.scores import SctScores, sct_scores
+from ProstateXferLib.metrics.sct.slice_ssim import slice_ssim
 from ProstateXferLib.metrics.sct.ssim import ssim
 from ProstateXferLib.metrics.sct.tissues import TISSUE_CLASSES, TissueClass, scores_by_tissue, tissue_mask
 
@@ -23,6 +24,7 @@ __all__ = [
     "psnr",
     "scores_by_tissue",
     "sct_scores",
+    "slice_ssim",
     "ssim",
     "tissue_mask",
 ]

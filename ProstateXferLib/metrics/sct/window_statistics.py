@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Means, variances and covariance of two volumes in a cube around every voxel, from which SSIM is made."""
+"""Means, variances and covariance of two volumes or slices in a window around every voxel, from which SSIM is made."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,6 @@ SIDE = 7
 """Voxels along an edge of the cube, SynthRAD's window."""
 RIM = SIDE // 2
 """Voxels at each side of a volume whose cube is not complete; no metric looks at them."""
-_SAMPLE = SIDE**3 / (SIDE**3 - 1)
 
 
 @dataclass(frozen=True)
@@ -24,13 +23,14 @@ class WindowStatistics:
 
     @classmethod
     def of(cls, one: np.ndarray, two: np.ndarray) -> "WindowStatistics":
-        """The statistics of two float64 arrays (z, y, x) of one shape."""
+        """The statistics of two float64 arrays (z, y, x) or (y, x) of one shape."""
         from scipy.ndimage import uniform_filter
 
+        sample = SIDE**one.ndim / (SIDE**one.ndim - 1)
         means = [uniform_filter(values, SIDE) for values in (one, two)]
         products = [uniform_filter(values, SIDE) for values in (one * one, two * two, one * two)]
         spread = [
-            _SAMPLE * (product - first * second)
+            sample * (product - first * second)
             for product, first, second in zip(products, (means[0], means[1], means[0]), (*means, means[1]), strict=True)
         ]
         # A constant cube has a variance of -1e-10 by rounding.
@@ -38,5 +38,5 @@ class WindowStatistics:
 
 
 def without_rim(array: np.ndarray) -> np.ndarray:
-    """The voxels whose cube is complete; empty where the volume is thinner than the cube."""
-    return array[RIM:-RIM, RIM:-RIM, RIM:-RIM]
+    """The voxels whose cube is complete; empty where the array is thinner than the window."""
+    return array[(slice(RIM, -RIM),) * array.ndim]

@@ -12,9 +12,11 @@ from typing import Any
 
 from ProstateXferLib.errors import ProstateXferError
 
+WARMUPS = ("skip_zero", "skip_peak", "both_ends")
 DECAYS = ("constant", "linear", "cosine", "polynomial", "step")
 OPTIMISERS = ("adamw", "adam", "sgd")
 PRECISIONS = ("fp32", "bf16", "fp16")
+STORES = ("fp32", "fp16")
 SPLIT_RULES = ("nnunet", "stratified", "fixed", "none")
 
 
@@ -95,9 +97,9 @@ class Start:
     """Weights that a stage begins with; every name must be found unless it is dropped.
 
     Attributes:
-        checkpoint: a checkpoint's path or registered name; "{previous}" is what the stage before selected,
-            "{stage:NAME}" what that stage selected; None starts from random weights (or the library's own pretrained
-            ones, where the architecture's arguments say so).
+        checkpoint: path of a checkpoint or of a weights package, or a registered name; "{previous}" is what the stage
+            before selected, "{stage:NAME}" what that stage selected; None starts from random weights (or the library's
+            own pretrained ones, where the architecture's arguments say so).
         parts: prefixes of the names that are taken; empty takes all.
         drop: parts of names that are left at their fresh values: a head, a stem.
     """
@@ -131,6 +133,7 @@ class Optimiser:
         name: "adamw", "adam" (weight decay is L2, coupled), "sgd" (Nesterov).
         learning_rate: peak rate of parameters in no group.
         weight_decay: not applied to biases, norms, LayerScale and tokens unless `decay_all`.
+        weight_decay_end: value that weight decay reaches along a cosine by the last step (DINO); None holds it.
         betas: of Adam and AdamW; `momentum`: of SGD.
         layer_decay: factor per transformer layer below the last (DINOv3), 1 switches it off.
         patch_embed_factor: further factor of the patch embedding.
@@ -140,6 +143,7 @@ class Optimiser:
     name: str = "adamw"
     learning_rate: float = 3e-4
     weight_decay: float = 0.05
+    weight_decay_end: float | None = None
     decay_all: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = 0.99
@@ -167,6 +171,12 @@ class Schedule:
             `step_epochs` epochs), from the end of the warm-up to the last epoch.
         final_factor: share of the peak that linear and cosine decay end at.
         by_epoch: the rate changes once an epoch (nnU-Net, DGCF) instead of every step.
+        warmup: which end of the straight line from 0 to the peak the n warm-up steps leave out: "skip_zero" (step i has
+            (i + 1)/n of the peak), "skip_peak" (i/n; DINOv3, MONAI) or "both_ends" for neither (i/(n - 1); DINOv2).
+        decay_epochs: epochs that the decay takes, after which the rate stays; None takes all that are left.
+        last_is_final: the decay's last step has `final_factor` exactly (DINOv3); else one step more would have it.
+        max_steps: optimiser steps after which the stage ends, whatever the epochs say; warm-up and decay shrink with
+            it. None for as many as the epochs have.
     """
 
     epochs: int
@@ -178,6 +188,10 @@ class Schedule:
     step_factor: float = 0.1
     final_factor: float = 0.0
     by_epoch: bool = False
+    warmup: str = "skip_zero"
+    decay_epochs: float | None = None
+    last_is_final: bool = False
+    max_steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.decay not in DECAYS:
@@ -186,6 +200,14 @@ class Schedule:
             raise ProstateXferError("A schedule needs at least one epoch and one step in it.")
         if not 0 <= self.warmup_epochs < self.epochs:
             raise ProstateXferError(f"The schedule's warm-up of {self.warmup_epochs} epochs leaves nothing to train.")
+        if self.warmup not in WARMUPS:
+            raise ProstateXferError(f"The schedule's warmup '{self.warmup}' is none of {', '.join(WARMUPS)}.")
+        if self.decay_epochs is not None and not 0 < self.decay_epochs <= self.epochs - self.warmup_epochs:
+            raise ProstateXferError(
+                f"The schedule's decay_epochs must be above 0 and fit after the warm-up, not {self.decay_epochs}."
+            )
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ProstateXferError(f"A stage makes at least one step, not {self.max_steps}.")
 
 
 @dataclass(frozen=True)
@@ -270,15 +292,23 @@ class Stage:
 
 @dataclass(frozen=True)
 class Chain:
-    """A recipe: stages in a row; what the last one selects is the result."""
+    """A recipe: stages in a row; what the last one selects is the result.
+
+    Attributes:
+        paper: what the recipe reproduces, for those who read it.
+        store: "fp32", or "fp16" for a result of half the size; what stages hand on stays in fp32.
+    """
 
     name: str
     texts: Texts
     stages: tuple[Stage, ...]
     seed: int = 0
     paper: str = ""
+    store: str = "fp32"
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) != len(names):
             raise ProstateXferError(f"The recipe '{self.name}' needs stages, each with its own name.")
+        if self.store not in STORES:
+            raise ProstateXferError(f"The recipe '{self.name}' can store {' or '.join(STORES)}, not '{self.store}'.")

@@ -2,7 +2,7 @@
 """What the engine needs from a task, and what a task gets from a stage."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from ProstateXferLib.checkpoints.card import ModelCard
-from ProstateXferLib.progress import Progress
+from ProstateXferLib.progress import Progress, SilentProgress
 from ProstateXferLib.training.datasets.case import Case
 from ProstateXferLib.training.recipe.schema import Chain, Stage
 
 
 @dataclass(frozen=True)
 class StageData:
-    """The cases of a stage after the split; no patient is in two of them.
+    """The cases of a stage after the split; no patient is in two of them, but for tuning cases, which train as well.
 
     Attributes:
         train: (weight, cases) of every source that is trained on.
-        validation, tuning, test: cases that select, that tune a threshold, that score the result.
+        validation, tuning, test: cases that select, that tune a threshold (SAP), that score the result.
     """
 
     train: tuple[tuple[float, tuple[Case, ...]], ...]
@@ -40,6 +40,9 @@ class StageContext:
         start: card and weights of the checkpoint it starts from (None: random), already cut by `parts` and `drop`.
         cache: folder for prepared data; shared between stages and runs, keyed by content.
         device: where validation runs.
+        progress: told how the preparation of the data goes.
+        checkpoints: files of all checkpoints that the stage names, by key ("settings.gram.teacher"); see
+            `recipe.checks.names_of_checkpoints`.
     """
 
     chain: Chain
@@ -48,6 +51,8 @@ class StageContext:
     start: tuple[ModelCard, Mapping[str, Tensor]] | None
     cache: Path
     device: torch.device
+    progress: Progress = field(default_factory=SilentProgress)
+    checkpoints: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -96,6 +101,9 @@ class Task(Protocol):
 
     def weights(self, network: nn.Module) -> dict[str, Tensor]:
         """What goes into the checkpoint, under the names of the card's architecture."""
+
+    def finish(self, checkpoint: Path, cases: Sequence[Case], progress: Progress) -> None:
+        """Complete the card of the stage's selected checkpoint from its tuning cases (SAP's threshold), in the file."""
 
     def score(self, checkpoint: Path, cases: Sequence[Case], progress: Progress) -> list[Any]:
         """`Score`s of the finished checkpoint on test cases, through the pipeline that users run."""

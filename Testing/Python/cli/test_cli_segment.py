@@ -191,3 +191,62 @@ def test_threads_are_set_for_pytorch(offline_models, image, tmp_path):
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+# A dense network, and a model of two sequences
+
+
+@pytest.fixture
+def dense_file(tmp_path):
+    """dense_file(*sequences): a small 3-D U-Net with random weights for these sequences."""
+    import torch
+
+    from ProstateXferLib.checkpoints.card import Head, ModelCard, Preprocessing
+    from ProstateXferLib.images.intensity import IntensityRule
+    from ProstateXferLib.images.structures import PROSTATE
+    from ProstateXferLib.networks.dense import dense_network
+    from ProstateXferLib.networks.unet_planning import planned_unet
+
+    def make(*sequences):
+        plan = planned_unet((8, 16, 16), (3.0, 1.0, 1.0), channels=len(sequences), classes=2, base_features=2)
+        card = ModelCard(
+            name="small-unet",
+            task="segmentation",
+            architecture="plain_conv_unet",
+            arguments=plan,
+            inputs=sequences,
+            preprocessing=Preprocessing(IntensityRule("zscore"), tile_zyx=(8, 16, 16)),
+            structures=(PROSTATE,),
+            heads=(Head("gland", (PROSTATE.value,)),),
+        )
+        torch.manual_seed(0)
+        state = dense_network(card.architecture, plan).state_dict()
+        return write_checkpoint(tmp_path / "small-unet.safetensors", card, state)
+
+    return make
+
+
+def test_a_dense_network_is_shown_and_segments_from_the_command_line(dense_file, image, tmp_path, capsys):
+    model = dense_file("T2w")
+    assert main(["models", str(model)]) == 0
+    assert "segmentation (plain_conv_unet), from T2w" in capsys.readouterr().out
+    assert segment(image, "-m", model, "-o", tmp_path / "found.seg.nrrd", "--tta") == 0
+    labels, structures = read_segmentation(tmp_path / "found.seg.nrrd")
+    expected = Segmenter(model, device="cpu", tta=True).predict(read_image(image))
+    assert np.array_equal(sitk.GetArrayFromImage(labels), sitk.GetArrayFromImage(expected.labels))
+    assert [structure.name for structure in structures] == ["Prostate"]
+    record = json.loads((tmp_path / "found.seg.nrrd.json").read_text(encoding="utf-8"))
+    assert record["models"] == [{"name": "small-unet", "sha256": file_sha256(model)}]
+
+
+def test_the_second_sequence_is_given_by_its_name(dense_file, image, tmp_path, capsys):
+    model, output = dense_file("T2w", "ADC"), tmp_path / "found.seg.nrrd"
+    adc = write_image(GRID.image(pelvis() // 2 + 7), tmp_path / "adc.nii.gz")
+    assert segment(image, "-m", model, "-o", output) != 0
+    assert "ADC is missing (given: T2w)" in capsys.readouterr().err
+    assert segment(image, "-m", model, "-o", output, "--also", f"ADC={adc}") == 0
+    record = json.loads((tmp_path / "found.seg.nrrd.json").read_text(encoding="utf-8"))
+    assert record["also"] == {"ADC": str(adc)}
+    assert record["input_sha256"] == {"T2w": image_sha256(read_image(image)), "ADC": image_sha256(read_image(adc))}
+    assert segment(image, "-m", model, "-o", output, "--also", "adc.nii.gz") != 0
+    assert "'adc.nii.gz' is not of the form SEQUENCE=IMAGE" in capsys.readouterr().err

@@ -109,11 +109,19 @@ def test_a_damaged_file_is_listed_with_the_reason_and_a_foreign_one_is_not(folde
 
 def test_a_file_with_the_name_of_another_model_is_named_by_its_path(folder, put):
     path = put("dgcf", sequence="T2w")
-    register(folder, name="dgcf", task="synthesis", obtain="import your own")
+    register(folder, name="dgcf", task="synthesis", file="other.safetensors", sha256="0" * 64, url="https://x.org/o")
     assert [(o.name, o.state) for o in models_for(Task.CT_FROM_MR, folder)] == [
         (str(path), "here"),
-        ("dgcf", "to import"),
+        ("dgcf", "to fetch"),
     ]
+
+
+def test_weights_that_were_imported_under_a_registered_name_are_that_model(folder, put):
+    register(folder, name="dgcf", task="synthesis", obtain="import your own")
+    assert [(o.name, o.state) for o in models_for(Task.CT_FROM_MR, folder)] == [("dgcf", "to import")]
+    path = put("dgcf", sequence="T2w")
+    assert [(o.name, o.state, o.path) for o in models_for(Task.CT_FROM_MR, folder)] == [("dgcf", "here", path)]
+    assert card_of("dgcf", folder).task == "synthesis"
 
 
 def test_the_given_folder_goes_before_the_others(folder, put, tmp_path, monkeypatch):

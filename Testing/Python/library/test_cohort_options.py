@@ -133,7 +133,7 @@ def test_a_model_of_another_sequence_asks_for_it(models):
 
 def test_a_model_of_two_sequences_is_refused_before_the_run(models):
     options = StudyOptions(tasks=("prostate",), prostate_model="two", models_folder=models)
-    assert "takes 2 sequences (T2w, ADC) and this version runs models of one" in options.problem(T2W)
+    assert "takes 2 sequences (T2w, ADC) and studies run models of one" in options.problem(T2W)
 
 
 def test_only_the_models_of_chosen_tasks_count():

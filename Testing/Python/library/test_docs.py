@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ProstateXferLib.cli.main import COMMANDS
+from ProstateXferLib.cli.main import COMMANDS, with_command_joined
 
 _ROOT = Path(__file__).resolve().parents[3]
 _PAGES = sorted([*_ROOT.glob("*.md"), *_ROOT.glob("docs/**/*.md")])
@@ -65,7 +65,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
 def _problem(words: list[str]) -> str | None:
     """Why the command line does not understand these words."""
-    command, *rest = words
+    command, *rest = with_command_joined(words)
     if command not in COMMANDS:
         return f"there is no command {command}"
     try:
@@ -107,7 +107,8 @@ def test_shell_blocks_are_found_at_all():
 def test_options_named_in_a_sentence_exist(page):
     text = _FENCE.sub("", page.read_text(encoding="utf-8"))
     unknown = []
-    for command, rest in re.findall(r"`prostatexfer ([a-z]+)([^`\n]*)`", text):
+    for command, rest in re.findall(r"`prostatexfer ([a-z]+(?: [a-z][a-z-]*)*)([^`\n]*)`", text):
+        command = with_command_joined(command.split())[0]
         known = _parser(command)._option_string_actions if command in COMMANDS else {}
         unknown += [f"{command} {word}" for word in re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", rest) if word not in known]
         unknown += [] if command in COMMANDS else [command]

@@ -43,6 +43,46 @@ def test_a_flat_volume_is_refused_where_percentiles_would_divide_by_zero():
         normalize(np.full((3, 3, 3), 7), IntensityRule("percentile"))
 
 
+def test_percentiles_map_to_zero_and_one_as_well():
+    scaled = normalize(VOLUME, IntensityRule("percentile01"))
+    low, high = np.percentile(VOLUME, (1, 99))
+    assert scaled.dtype == np.float32
+    assert np.allclose(scaled, (np.clip(VOLUME, low, high) - low) / (high - low), atol=1e-6)
+    assert (scaled.min(), scaled.max()) == (0, 1)
+    with pytest.raises(ProstateXferError, match="flat"):
+        normalize(np.full((3, 3, 3), 7), IntensityRule("percentile01"))
+
+
+def test_a_volume_is_standardised_with_the_training_sets_numbers_not_its_own():
+    rule = IntensityRule("standardise", mean=120.0, deviation=40.0)
+    assert np.allclose(normalize(VOLUME, rule), (VOLUME - 120.0) / 40.0, atol=1e-5)
+    assert np.array_equal(normalize(VOLUME[:2], rule), normalize(VOLUME, rule)[:2])
+
+
+def test_nnunets_rule_for_ct_is_a_clip_and_the_training_sets_numbers():
+    rule = IntensityRule("standardise", lower=50.0, upper=300.0, mean=120.0, deviation=40.0)
+    assert np.allclose(normalize(VOLUME, rule), (np.clip(VOLUME, 50, 300) - 120.0) / 40.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"kind": "standardise"}, "mean None and deviation None"),
+        ({"kind": "standardise", "mean": 1.0, "deviation": 0.0}, "the deviation above zero"),
+        ({"kind": "standardise", "mean": float("nan"), "deviation": 1.0}, "both must be numbers"),
+        (
+            {"kind": "standardise", "mean": 1.0, "deviation": 1.0, "lower_percentile": 1, "upper_percentile": 99},
+            "limits",
+        ),
+        ({"kind": "percentile01", "lower": 0.0, "upper": 1.0}, "wrong limits"),
+        ({"kind": "zscore", "mean": 1.0}, "'zscore' takes no mean and deviation"),
+    ],
+)
+def test_rules_with_numbers_of_another_rule_are_refused(fields, told):
+    with pytest.raises(ProstateXferError, match=told):
+        IntensityRule(**fields)
+
+
 @given(st.floats(-1024, 2000))
 def test_hu_inside_the_window_come_back(hu):
     assert np.isclose(denormalize(normalize(np.full((1, 1, 1), hu), HU), HU).item(), hu, atol=1e-3)

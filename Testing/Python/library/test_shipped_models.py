@@ -139,8 +139,9 @@ def gland_results(entry, cases):
     """Dice and number of components of the whole gland for each case."""
     segmenter, results = Segmenter(entry["name"], device="cpu"), {}
     for case in cases:
-        gland = whole_gland(segmenter.predict(read_image(case.image)))
-        results[case.name] = dice(gland, array_of(read_image(case.gland)) > 0), component_count(gland)
+        gland = whole_gland(segmenter.predict(read_image(case.images["T2w"])))
+        truth = array_of(read_image(case.masks["Prostate"][0].path)) > 0
+        results[case.case_id] = dice(gland, truth), component_count(gland)
     return results
 
 
@@ -152,12 +153,12 @@ def mean_dice(results):
 @pytest.mark.parametrize("entry", of_task("segmentation"))
 def test_a_gland_model_does_well_on_the_promise12_cases_held_out_from_its_training(entry, real_data):
     pytest.importorskip("yaml")
-    from ProstateXferLib.training.cases import labelled_cases
-    from ProstateXferLib.training.one_stage_recipe import load_recipe
+    from ProstateXferLib.training.datasets.registry import find_cases
+    from ProstateXferLib.training.recipe.reading import read_recipe
 
-    recipe = load_recipe("prostate-dil-small").glands
-    cases = [case for case in labelled_cases(real_data / recipe.folder) if case.name in recipe.held_out]
-    assert len(cases) == len(recipe.held_out)
+    (stage,) = read_recipe("prostate-dil-small").stages
+    cases = [case for case in find_cases(stage.data[0], real_data) if case.case_id in stage.split.test]
+    assert len(cases) == len(stage.split.test) == 8
     results = gland_results(entry, cases)
     assert {name: count for name, (_, count) in results.items() if count != 1} == {}
     assert mean_dice(results) >= LEAST_HELD_OUT_DICE, results
@@ -166,9 +167,11 @@ def test_a_gland_model_does_well_on_the_promise12_cases_held_out_from_its_traini
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", of_task("segmentation"))
 def test_a_gland_model_does_well_on_scanners_it_never_saw(entry, real_data):
-    from ProstateXferLib.training.cases import labelled_cases
+    from ProstateXferLib.training.datasets.registry import find_cases
+    from ProstateXferLib.training.recipe.schema import Source
 
-    results = gland_results(entry, labelled_cases(real_data / "real" / "prostate_t2w"))
+    cases = find_cases(Source("cases", "real/prostate_t2w", options={"require": ["gland"]}), real_data)
+    results = gland_results(entry, cases)
     assert {name: count for name, (_, count) in results.items() if count != 1} == {}
     assert mean_dice(results) >= LEAST_OTHER_SCANNERS_DICE, results
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ProstateXferLib.networks.dgcf import DGCF
 from ProstateXferLib.networks.strict import load_strictly
+from ProstateXferLib.networks.upsampled_conv import shifted_interpolation
 
 TOLERANCE = 1e-4
 FUSIONS = ("cnn", "se", "gated", "none")
@@ -141,8 +142,10 @@ def test_features_in_another_order_are_told_from_the_reference(reference, wrong)
     assert error_of(reference, network_of(reference), wrong(reference.tensor("in_dino_feats"))) > 0.1
 
 
-def test_aligned_corners_are_told_from_the_reference(reference, monkeypatch):
+def test_aligned_corners_are_told_from_the_reference(reference, monkeypatch, request):
     network, interpolate = network_of(reference), F.interpolate
+    shifted_interpolation.cache_clear()  # right ones made before
+    request.addfinalizer(shifted_interpolation.cache_clear)  # wrong ones made here
 
     def aligned(x, size=None, scale_factor=None, mode="bilinear", align_corners=False, **options):
         return interpolate(x, size, scale_factor, mode, align_corners=True, **options)

@@ -51,7 +51,7 @@ def test_lists_and_tree_agree(folder):
 def test_the_lists_hold_what_must_be_there():
     folders = {name: (ROOT / name / "CMakeLists.txt").read_text(encoding="utf-8") for name in SHIPPED}
     assert "Resources/UI/ProstateXfer.ui" in listed(folders["ProstateXfer"])["RESOURCES"]
-    assert "training/recipes/prostate-dil-small.yaml" in listed(folders["ProstateXferLib"])["RESOURCES"]
+    assert "training/recipes/shipped/prostate-dil-small.yaml" in listed(folders["ProstateXferLib"])["RESOURCES"]
     assert "Models/registry.json" in listed(folders["Resources"])["RESOURCES"]
 
 

@@ -97,7 +97,7 @@ def threads_started(monkeypatch):
     return started
 
 
-@pytest.mark.parametrize("value", [None, "", "Slicer", "-1", "0", str(os.getpid())])
+@pytest.mark.parametrize("value", [None, "", "Slicer", "-1", "0", pytest.param(str(os.getpid()), id="own")])
 def test_without_the_pid_of_another_process_nothing_is_watched(monkeypatch, threads_started, value):
     monkeypatch.delenv(parent_watch.PARENT_VARIABLE, raising=False)
     if value is not None:

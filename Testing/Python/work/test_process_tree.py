@@ -163,7 +163,7 @@ def test_a_pid_that_does_not_exist_is_gone():
     assert killTree(child.pid)
 
 
-@pytest.mark.parametrize("pid", [0, -1, os.getpid()])
+@pytest.mark.parametrize("pid", [0, -1, pytest.param(os.getpid(), id="own")])
 def test_neither_this_process_nor_everybody_can_be_meant(pid):
     with pytest.raises(ValueError, match="no child process"):
         killTree(pid)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nnU-Net results folders on the command line and in the panel's lists: shown, imported, run."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from nnunet_results.folders import random_weights, write_folder
+
+from ProstateXferLib.checkpoints.file_format import read_card
+from ProstateXferLib.cli.main import main
+from ProstateXferLib.cohort.model_choice import models_for
+from ProstateXferLib.cohort.task import Task
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of two folds."""
+    return write_folder(
+        tmp_path / "nnU Net__plans__3d_fullres", folds=("0", "1"), weights=lambda fold: random_weights(seed=int(fold))
+    )
+
+
+@pytest.fixture
+def image(tmp_path):
+    values = np.random.default_rng(0).normal(size=(10, 12, 9)).astype(np.float32)
+    sitk.WriteImage(sitk.GetImageFromArray(values), tmp_path / "t2w.nii.gz")
+    return tmp_path / "t2w.nii.gz"
+
+
+def test_a_folder_is_shown_like_a_file(folder, capsys):
+    assert main(["models", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "dataset007-test-3d-fullres" in shown and "1 Prostate, 2 DIL" in shown
+
+
+def test_a_folder_segments_as_the_file_imported_from_it(folder, image, tmp_path):
+    out = tmp_path / "one.safetensors"
+    assert main(["import", str(folder), str(out)]) == 0
+    labels = []
+    for name, model in (("a", folder), ("b", out)):
+        target = tmp_path / f"{name}.nii.gz"
+        command = [
+            "segment",
+            str(image),
+            "-o",
+            str(target),
+            "-m",
+            str(model),
+            "--accumulate",
+            "fp16",
+            "--device",
+            "cpu",
+        ]
+        assert main(command) == 0
+        labels.append(sitk.GetArrayFromImage(sitk.ReadImage(target)))
+        record = json.loads(target.with_name(f"{target.name}.json").read_text(encoding="utf-8"))
+        assert record["options"]["accumulate"] == "fp16"
+    assert np.array_equal(*labels) and len(np.unique(labels[0])) > 1
+
+
+def test_folds_checkpoint_and_inputs_can_be_chosen(folder, tmp_path, capsys):
+    out = tmp_path / "one.safetensors"
+    assert main(["import", str(folder), str(out), "--fold", "1", "--inputs", "ADC"]) == 0
+    card = read_card(out)
+    assert card.preprocessing.nnunet.folds == ("1",) and card.inputs == ("ADC",)
+    assert main(["import", str(folder), str(tmp_path / "x.safetensors"), "--checkpoint", "checkpoint_best.pth"]) != 0
+    assert "checkpoint_best.pth" in capsys.readouterr().err
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_an_imported_folder_is_in_the_panel_s_lists(folder, tmp_path):
+    models = tmp_path / "models"
+    models.mkdir()
+    assert main(["import", str(folder), str(models / "our-nnunet.safetensors")]) == 0
+    for task in (Task.PROSTATE, Task.DIL):
+        option = next(option for option in models_for(task, models) if option.name == "our-nnunet")
+        assert option.state == "here" and option.title == "nnU-Net 3d_fullres of Dataset007_Test"

@@ -1,0 +1,431 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Federated rounds over Flower itself: a SuperLink and three SuperNodes on this machine, and the weights by hand.
+
+What needs no flwr runs everywhere. The rest runs where flwr is installed (docs/exchange.md says how).
+"""
+
+import functools
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from ProstateXferLib.checkpoints.file_format import read_checkpoint, write_checkpoint
+from ProstateXferLib.cli.main import main
+from ProstateXferLib.errors import ProstateXferError
+from ProstateXferLib.files import file_sha256
+from ProstateXferLib.training.exchange.resume import read_package
+from ProstateXferLib.training.exchange.signature import site_id
+from ProstateXferLib.training.federated.averaging import local_names
+from ProstateXferLib.training.federated.flower import programs
+from ProstateXferLib.training.federated.flower.events import DONE, ROUND, Event, read_events, tell
+from ProstateXferLib.training.federated.flower.orders import Order, order_record, read_order
+from ProstateXferLib.training.federated.flower.settings import (
+    SETTINGS_VARIABLE,
+    ServerSettings,
+    SiteSettings,
+    settings_of_environment,
+    write_settings,
+)
+from ProstateXferLib.training.federated.flower.site_app import site_app
+
+ROOT = Path(__file__).resolve().parents[3]
+KEY = b"sixteen bytes or more of key"
+WHY = "flwr is not installed; it needs an environment of its own: see 'Flower' in docs/exchange.md"
+LONGEST_S = 240
+
+
+# What needs no flwr
+
+
+def site_settings(folder, **changes):
+    values = {"recipe": "r.yaml", "name": "A", "source": {"layout": "cases"}, "patients": 3, "data": "."}
+    return SiteSettings(**(values | {"output": str(folder / "a.safetensors"), "folder": str(folder)} | changes))
+
+
+def test_settings_reach_the_processes_through_the_environment(tmp_path, monkeypatch):
+    settings = site_settings(tmp_path, changes=["seed=3"])
+    monkeypatch.setenv(SETTINGS_VARIABLE, str(write_settings(settings)))
+    assert settings_of_environment(SiteSettings) == settings
+    with pytest.raises(ProstateXferError, match="names no settings"):
+        settings_of_environment(ServerSettings)
+
+
+def test_events_are_read_once_and_only_when_whole(tmp_path):
+    assert read_events(tmp_path, 0) == []
+    tell(tmp_path, Event(ROUND, "round 1 of 2", 1, 2))
+    with (tmp_path / "events.jsonl").open("a") as stream:
+        stream.write('{"kind": "do')
+    assert read_events(tmp_path, 0) == [Event(ROUND, "round 1 of 2", 1, 2)]
+    assert read_events(tmp_path, 1) == []
+    with (tmp_path / "events.jsonl").open("a") as stream:
+        stream.write('ne"}\n')
+    assert read_events(tmp_path, 1) == [Event(DONE)]
+
+
+@pytest.mark.parametrize(
+    ("address", "changes", "sentence"),
+    [
+        ("10.0.0.5:8000", {"insecure": True}, "--insecure is for tries on this machine"),
+        ("0.0.0.0:8000", {"insecure": True}, "--insecure is for tries on this machine"),
+        ("fl.hospital.org:8000", {"certificate": None}, "certificate authority is missing"),
+        ("fl.hospital.org:8000", {"key": None}, "need a shared key"),
+        ("fl.hospital.org", {}, "no HOST:PORT"),
+        ("fl.hospital.org:http", {}, "no HOST:PORT"),
+    ],
+)
+def test_weights_cross_a_network_only_encrypted_and_with_a_key(address, changes, sentence):
+    values = {"insecure": False, "certificate": Path("ca.pem"), "key": Path("key")}
+    with pytest.raises(ProstateXferError, match=sentence):
+        programs.require_protection(address, **(values | changes))
+    programs.require_protection("fl.hospital.org:8000", **values)
+    programs.require_protection("127.0.0.1:8000", insecure=True, certificate=None, key=None)
+
+
+def test_flowers_programs_report_to_nobody_and_start_our_side_of_a_task(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "1")
+    variables = programs.environment(tmp_path, tmp_path / "settings.json")
+    assert (variables["FLWR_TELEMETRY_ENABLED"], variables["FLWR_DISABLE_UPDATE_CHECK"]) == ("0", "1")
+    refused = subprocess.run(["flwr-agentapp"], env=variables, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "Flower wants to run flwr-agentapp" in refused.stderr
+
+
+def test_no_module_of_an_app_bundle_can_be_imported(tmp_path):
+    app = tmp_path / "apps" / "evil"
+    app.mkdir(parents=True)
+    (app / "stranger.py").write_text("print('executed')")
+    (tmp_path / "friend.py").write_text("print('own')")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from ProstateXferLib.training.federated.flower.task import refuse_imports_from\n"
+        f"refuse_imports_from(Path({str(tmp_path / 'apps')!r}))\n"
+        f"sys.path[:0] = [{str(app)!r}, {str(tmp_path)!r}]\n"
+        "import friend\nimport stranger"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "own\n"
+    assert "No module named 'stranger'" in done.stderr
+
+
+def test_without_flwr_the_commands_say_how_to_get_it(monkeypatch, capsys):
+    monkeypatch.setattr(programs, "find_spec", lambda name: None)
+    words = ["start.safetensors", "-o", "end.safetensors", "--rounds", "1", "--sites", "2"]
+    assert main(["federate", "server", *words]) == 1
+    assert "environment of its own" in capsys.readouterr().err
+
+
+# Flower's messages, in this process
+
+
+@pytest.fixture(scope="module")
+def flower():
+    pytest.importorskip("flwr", reason=WHY)
+    import flwr.app
+
+    return flwr.app
+
+
+ORDER = Order("f" * 64, 1, 2, "average")
+
+
+def test_an_order_is_obeyed_only_with_the_key_of_the_site(flower):
+    content = flower.RecordDict(order_record(ORDER, b"weights", KEY))
+    assert read_order(content, KEY) == (ORDER, b"weights")
+    for wrong in (order_record(ORDER, b"weights", None), order_record(ORDER, b"weights", b"x" * 16)):
+        with pytest.raises(ProstateXferError, match="does not have the key"):
+            read_order(flower.RecordDict(wrong), KEY)
+    swapped = order_record(ORDER, b"weights", KEY) | {"file": order_record(ORDER, b"others", KEY)["file"]}
+    with pytest.raises(ProstateXferError, match="does not have the key"):
+        read_order(flower.RecordDict(swapped), KEY)
+
+
+def test_why_a_site_failed_stays_at_the_site(flower, tmp_path, monkeypatch):
+    identity = pytest.importorskip("flwr.supercore.task_identity").TaskIdentity
+    for name in ("_task_id", "_run_id", "_node_id"):  # a task's process has them, and a reply names them
+        monkeypatch.setattr(identity, name, 7)
+
+    def train(received, order, place):
+        raise ValueError("/data/PATIENT-4711.nii.gz is damaged")
+
+    message = flower.Message(
+        content=flower.RecordDict(order_record(ORDER, b"weights", None)), dst_node_id=7, message_type="train"
+    )
+    reply = site_app(site_settings(tmp_path), train)(message, None)
+    assert reply.has_error()
+    assert "4711" not in str(reply.error.reason)
+    (event,) = read_events(tmp_path, 0)
+    assert event.text == "ValueError: see the log."
+
+
+# The whole thing: processes, network, training
+
+
+RECIPE = """
+name: federated-toy
+texts: {title: toy, training_data: discs, licence: none, citation: ""}
+stages:
+  - name: round
+    task: segmentation
+    network: {architecture: mr_dinov3}
+    data: [{layout: cases, path: a}]
+    settings:
+      heads: [{name: gland, values: [Prostate]}]
+      preprocessing: {intensity: {kind: standardise, mean: 0, deviation: 1}, tile_yx: [64, 64]}
+      training_statistics: true
+      slices: {size_yx: [64, 64], foreground_share: 0.8}
+    split: {rule: nnunet, folds: 5, fold: 0}
+    schedule: {epochs: 1, steps_per_epoch: 2}
+    loop: {batch_size: 2}
+"""
+SITES = {"a": (5, 4), "b": (5, 4), "c": (8, 6)}
+"""Cases, and how many of them train: one of five folds validates."""
+SYNTHESIS = """
+name: federated-toy
+texts: {title: toy, training_data: discs, licence: none, citation: ""}
+stages:
+  - name: round
+    task: synthesis
+    network: {architecture: dgcf, arguments: {base_channels: 4ENCODER}}
+    data: [{layout: cases, path: a}]
+    settings: {sequence: CBCT, size_yx: [48, 48]}
+    split: {rule: none}
+    schedule: {epochs: 1, steps_per_epoch: 2}
+    loop: {batch_size: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory):
+    """Bright discs in noise, as T2w and mask and as CBCT and CT; sites differ in brightness and number of patients."""
+    root = tmp_path_factory.mktemp("sites")
+    for place, (site, (count, _)) in enumerate(SITES.items()):
+        for patient in range(count):
+            random = np.random.default_rng(100 * place + patient)
+            _, y, x = np.indices((2, 64, 64))
+            disc = np.hypot(y - random.uniform(28, 36), x - random.uniform(28, 36)) < 14
+            image = 200 * (place + 1) + 150 * disc + random.normal(0, 20, disc.shape)
+            folder = root / site / f"case_{patient}"
+            folder.mkdir(parents=True)
+            ct = np.where(disc, 40.0 + 20 * place, -1000.0)
+            arrays = {
+                "t2w": image,
+                "gland": disc.astype(np.uint8),
+                "ct": ct,
+                "cbct": ct + random.normal(0, 30, ct.shape),
+            }
+            for name, array in arrays.items():
+                volume = sitk.GetImageFromArray(array if name == "gland" else array.astype(np.float32))
+                volume.SetSpacing((0.6, 0.6, 3.0))
+                sitk.WriteImage(volume, str(folder / f"{name}.nii.gz"))
+    (root / "key").write_bytes(KEY)
+    return root
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def certificates(folder):
+    """An authority, and a server's certificate for 127.0.0.1 that it signed."""
+    script = """
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout ca.key -out ca.pem -subj /CN=tests
+    openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost
+    echo 'subjectAltName=DNS:localhost,IP:127.0.0.1' > names
+    openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem
+    """
+    subprocess.run(["sh", "-ec", script], cwd=folder, check=True, capture_output=True)
+    authority = ["--ca-certificate", str(folder / "ca.pem")]
+    own = ["--certificate", str(folder / "server.pem"), "--private-key", str(folder / "server.key")]
+    return [*own, *authority], authority
+
+
+def federate(start, recipe, sites, folder, *, server=("--insecure",), site=("--insecure",), options=(), meanwhile=None):
+    """Server and three sites, each the command that a hospital runs, in a process of its own; all must end well."""
+    address, common = f"127.0.0.1:{free_port()}", ["--key", str(sites / "key")]
+    commands = {
+        "server": ["server", str(start), "--rounds", "2", "--sites", "3", "--address", address, *server, *options]
+    }
+    for name in SITES:
+        cases = ["--site", f"{name}=cases:{name}", "--data", str(sites), "--server", address, "--device", "cpu"]
+        commands[name] = ["site", str(recipe), *cases, "--wait-minutes", "1", *site]
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    running = {}
+    for name, words in commands.items():
+        output = folder / f"{name}.safetensors"
+        with (folder / f"{name}.txt").open("wb") as told:
+            running[name] = subprocess.Popen(
+                [sys.executable, "-m", "ProstateXferLib", "federate", *words, *common, "-o", str(output)],
+                env=variables,
+                cwd=folder,
+                stdout=told,
+                stderr=subprocess.STDOUT,
+            )
+    until_s = time.monotonic() + LONGEST_S
+    try:
+        if meanwhile:
+            meanwhile(address)
+        codes = {name: process.wait(max(until_s - time.monotonic(), 1)) for name, process in running.items()}
+    finally:
+        for process in running.values():
+            if process.poll() is None:
+                process.terminate()
+                process.wait(30)
+    assert codes == dict.fromkeys(commands, 0), {name: (folder / f"{name}.txt").read_text() for name in commands}
+    return folder
+
+
+def write_recipe(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def packages_of(folder, number):
+    """Site -> (card, state, record) of the package that the server received."""
+    found = [read_package(path, key=KEY) for path in (folder / f"server.run/round-{number:02d}").glob("*.pxweights")]
+    by_id = {record.site: (card, state, record) for card, state, record in found}
+    return {name: by_id[site_id(name, KEY)] for name in SITES}
+
+
+def mean_of(packages, name):
+    sums = [record.patients * state[name].double() for _, state, record in packages.values()]
+    return sum(sums) / sum(record.patients for _, _, record in packages.values())
+
+
+def assert_is_mean(average, packages, patients):
+    assert tuple(record.patients for _, _, record in packages.values()) == patients
+    _, state = read_checkpoint(average)
+    assert state
+    for name, value in state.items():
+        expected = mean_of(packages, name)
+        if value.is_floating_point():
+            np.testing.assert_allclose(value.double(), expected, rtol=1e-6, atol=1e-7)
+        else:
+            assert torch.equal(value, expected.round().to(value.dtype))
+
+
+def processes_in(folder):
+    """Command lines of running processes that name the folder."""
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in listed if str(folder) in line]
+
+
+EVIL = """
+[project]
+name = "stranger"
+version = "1.0.0"
+license = "Apache-2.0"
+dependencies = []
+[tool.flwr.app]
+publisher = "stranger"
+[tool.flwr.app.components]
+serverapp = "stranger:app"
+clientapp = "stranger:app"
+"""
+
+
+def submit_strangers_app(address, folder):
+    """What anybody who reaches the SuperLink can do: submit code."""
+    app, home = folder / "stranger", folder / "strangers-home"
+    app.mkdir()
+    home.mkdir()
+    (app / "pyproject.toml").write_text(EVIL)
+    (app / "stranger.py").write_text(f"from pathlib import Path\nPath({str(folder / 'executed')!r}).touch()\napp = 1\n")
+    (home / "config.toml").write_text(
+        f"[superlink]\ndefault = 'it'\n[superlink.it]\naddress = '{address}'\ninsecure = true\n"
+    )
+    flwr = Path(sys.executable).parent / "flwr"
+    variables = os.environ | {"FLWR_HOME": str(home), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+    ask = functools.partial(subprocess.run, env=variables, capture_output=True, text=True, timeout=60)
+    for _ in range(60):
+        done = ask([flwr, "run", app, "it", "--format", "json"])
+        if '"success": true' in done.stdout:
+            break
+        time.sleep(1)
+    number = json.loads(done.stdout)["run-id"]
+    for _ in range(60):
+        text = ask([flwr, "list", "it", "--run-id", number, "--format", "json"]).stdout
+        (home / "listed.json").write_text(text)
+        if "finished:" in text:
+            (home / "log.txt").write_text(ask([flwr, "log", number, "it", "--show"]).stdout)
+            return
+        time.sleep(1)
+    raise AssertionError(text)
+
+
+@pytest.mark.slow
+def test_two_rounds_at_three_sites_give_the_mean_weighted_by_patients(
+    flower, sites, tmp_path, segmentation_card, random_state
+):
+    start = write_checkpoint(tmp_path / "start.safetensors", segmentation_card("gland"), random_state(gland=2))
+    recipe = write_recipe(tmp_path / "round.yaml", RECIPE)
+    folder = federate(start, recipe, sites, tmp_path, meanwhile=lambda address: submit_strangers_app(address, tmp_path))
+    assert processes_in(tmp_path) == []
+    assert "finished:failed" in (folder / "strangers-home" / "listed.json").read_text()
+    assert "No module named 'stranger'" in (folder / "strangers-home" / "log.txt").read_text()
+    assert not (tmp_path / "executed").exists()
+    first, second = (packages_of(folder, number) for number in (1, 2))
+    rounds = folder / "server.run"
+    assert_is_mean(rounds / "round-01" / "average.safetensors", first, (4, 4, 6))
+    assert_is_mean(rounds / "round-02" / "average.safetensors", second, (4, 4, 6))
+    assert_is_mean(folder / "server.safetensors", second, (4, 4, 6))
+    # Every site trained, in the second round from the first one's average, and has the result, bit by bit.
+    before, average = read_checkpoint(start)[1], read_checkpoint(rounds / "round-01" / "average.safetensors")[1]
+    for name in SITES:
+        assert sum(not torch.equal(first[name][1][key], before[key]) for key in before) > 10
+        assert sum(not torch.equal(second[name][1][key], average[key]) for key in before) > 10
+        assert (folder / f"{name}.run/round-02/received.safetensors").read_bytes() == (
+            rounds / "round-01" / "average.safetensors"
+        ).read_bytes()
+        assert (folder / f"{name}.safetensors").read_bytes() == (folder / "server.safetensors").read_bytes()
+    card, _ = read_checkpoint(folder / "server.safetensors")
+    assert [entry["stage"] for entry in card.history][-3:] == ["federated average", "federated average", "federation"]
+    record = card.history[-1]
+    assert (record["rounds"], record["batch_norm"], record["start"]) == (2, "average", {"sha256": file_sha256(start)})
+    known = sorted((site_id(name, KEY), count) for name, (_, count) in SITES.items())
+    assert [sorted((site["site"], site["patients"]) for site in one) for one in record["sites"]] == [known, known]
+    means = [card.preprocessing.intensity.mean for card, _, _ in second.values()]
+    assert card.preprocessing.intensity.mean == pytest.approx(np.average(means, weights=(4, 4, 6)))
+    assert math.isfinite(card.preprocessing.intensity.deviation)
+
+
+@pytest.mark.slow
+def test_over_tls_a_site_keeps_its_batch_norms_statistics_from_round_to_round(flower, sites, tmp_path):
+    # The start brings the encoder, whose size a recipe must then not say again.
+    first = write_recipe(
+        tmp_path / "first.yaml", SYNTHESIS.replace("ENCODER", ", encoder: {width: 32, depth: 4, heads: 2}")
+    )
+    recipe, start = (
+        write_recipe(tmp_path / "round.yaml", SYNTHESIS.replace("ENCODER", "")),
+        tmp_path / "start.safetensors",
+    )
+    assert main(["train", str(first), "-o", str(start), "--data", str(sites), "--device", "cpu", "--steps", "1"]) == 0
+    server, site = certificates(tmp_path)
+    options = ["--batch-norm", "local_statistics"]
+    folder = federate(start, recipe, sites, tmp_path, server=server, site=site, options=options)
+    assert processes_in(tmp_path) == []
+    first, second = (packages_of(folder, number) for number in (1, 2))
+    assert_is_mean(folder / "server.safetensors", second, (5, 5, 8))
+    assert read_checkpoint(folder / "server.safetensors")[0].history[-1]["batch_norm"] == "local_statistics"
+    shared = read_checkpoint(folder / "server.run" / "round-01" / "average.safetensors")[1]
+    result = read_checkpoint(folder / "server.safetensors")[1]
+    kept = local_names(shared.keys(), "local_statistics")
+    assert len(kept) > 30
+    for name in SITES:
+        began = read_checkpoint(folder / f"{name}.run" / "round-02" / "start.safetensors")[1]
+        ended = read_checkpoint(folder / f"{name}.safetensors")[1]
+        for key in shared:
+            assert torch.equal(began[key], first[name][1][key] if key in kept else shared[key])
+            assert torch.equal(ended[key], second[name][1][key] if key in kept else result[key])
+        assert sum(not torch.equal(began[key], shared[key]) for key in kept) > 10

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nnU-Net results folders made for a purpose."""

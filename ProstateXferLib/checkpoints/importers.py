@@ -12,7 +12,6 @@ from ProstateXferLib.checkpoints.import_dgcf import import_dgcf
 from ProstateXferLib.checkpoints.import_dinov3 import import_dinov3
 from ProstateXferLib.checkpoints.import_meddinov3 import import_meddinov3
 from ProstateXferLib.checkpoints.import_nnunet import import_nnunet
-from ProstateXferLib.checkpoints.nnunet_folder import is_nnunet_folder
 from ProstateXferLib.errors import ProstateXferError
 
 
@@ -42,7 +41,7 @@ def import_checkpoint(source: str | Path, destination: str | Path, **hints: Any)
     source, destination = Path(source), Path(destination)
     if source.is_file() and is_checkpoint(source):
         raise ProstateXferError(f"'{source.name}' is a ProstateXfer checkpoint already: use it as it is.")
-    if is_nnunet_folder(source):
+    if source.is_dir():
         card, weights = import_nnunet(source, dict(hints))
     else:
         content = read_foreign(source)

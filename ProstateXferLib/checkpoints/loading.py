@@ -50,7 +50,7 @@ def load_checkpoint(path_or_name: str | Path, models_folder: Path | None = None)
         ProstateXferError: no such file or name, a foreign file (import it first), cut off, or a malformed card.
     """
     folder = Path(path_or_name).expanduser()
-    if is_nnunet_folder(folder):
+    if is_nnunet_folder(folder) or (folder.is_dir() and len(folder.parts) > 1):  # a bare name may be a registered one
         return Checkpoint(import_nnunet(folder, {})[0], folder, nnunet_sha256(folder))
     path = resolve(path_or_name, models_folder)
     return Checkpoint(read_card(path), path, file_sha256(path))

@@ -103,6 +103,11 @@ def _validate(checkpoint: "Checkpoint", name: str) -> None:
     from ProstateXferLib.checkpoints.registry import known_models
     from ProstateXferLib.errors import ProstateXferError
 
+    if checkpoint.path.is_dir():
+        raise ProstateXferError(
+            f"'{checkpoint.path}' is an nnU-Net folder, which has no checksums: make one file of it, which has them "
+            "(prostatexfer import)."
+        )
     validate_checkpoint(checkpoint.path)
     known = next((item for item in known_models() if item.name == name), None)
     if known is not None and known.sha256 and known.sha256 != checkpoint.sha256:

@@ -35,6 +35,18 @@ def test_a_folder_is_shown_like_a_file(folder, capsys):
     assert "dataset007-test-3d-fullres" in shown and "1 Prostate, 2 DIL" in shown
 
 
+def test_a_folder_has_no_checksums_and_that_is_told(folder, capsys):
+    assert main(["models", str(folder), "--validate"]) != 0
+    assert "has no checksums" in capsys.readouterr().err
+
+
+def test_a_folder_too_high_or_too_low_is_told(folder, capsys):
+    for wrong in (folder.parent, folder / "fold_0"):
+        for command in (["models", str(wrong)], ["import", str(wrong), str(folder.parent / "x.safetensors")]):
+            assert main(command) != 0
+            assert "plans.json is missing; give the folder that has" in capsys.readouterr().err
+
+
 def test_a_folder_segments_as_the_file_imported_from_it(folder, image, tmp_path):
     out = tmp_path / "one.safetensors"
     assert main(["import", str(folder), str(out)]) == 0

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ProstateXferLib.images.io import read_image, write_image
     from ProstateXferLib.images.phantom import make_phantom
     from ProstateXferLib.metrics.measure import measure
+    from ProstateXferLib.pipelines.ensemble import make_ensemble
     from ProstateXferLib.pipelines.segmenter import Segmenter
     from ProstateXferLib.pipelines.synthesizer import Synthesizer
 
@@ -34,6 +35,7 @@ __all__ = [
     "__version__",
     "import_checkpoint",
     "load_checkpoint",
+    "make_ensemble",
     "make_phantom",
     "measure",
     "metrics",
@@ -51,6 +53,7 @@ _DEFINED_IN = {
     "Synthesizer": "ProstateXferLib.pipelines.synthesizer",
     "import_checkpoint": "ProstateXferLib.checkpoints.importers",
     "load_checkpoint": "ProstateXferLib.checkpoints.loading",
+    "make_ensemble": "ProstateXferLib.pipelines.ensemble",
     "make_phantom": "ProstateXferLib.images.phantom",
     "measure": "ProstateXferLib.metrics.measure",
     "read_image": "ProstateXferLib.images.io",

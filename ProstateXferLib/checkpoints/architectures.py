@@ -2,7 +2,8 @@
 """Which network architectures a model card may name, and what their arguments say about the input; read without torch.
 
 "Dense" architectures take whole tiles, slices (2-D) or volumes (3-D), and give logits of the same size; their output
-channels are those of the card's heads one after another, each head's background first.
+channels are those of the card's heads one after another, each head's background first. An "ensemble" has no network of
+its own: its arguments name other checkpoints (ensemble_card.py).
 """
 
 import math
@@ -33,12 +34,14 @@ class Architecture:
         return bool(self.classes_key)
 
 
+ENSEMBLE = "ensemble"
 ARCHITECTURES = {
     "mr_dinov3": Architecture("segmentation"),
     "plain_conv_unet": Architecture("segmentation", "input_channels", "num_classes"),
     "residual_encoder_unet": Architecture("segmentation", "input_channels", "num_classes"),
     "smp": Architecture("segmentation", "channels", "classes"),
     "swin_unetr": Architecture("segmentation", "in_channels", "out_channels"),
+    ENSEMBLE: Architecture("segmentation"),
     "dgcf": Architecture("synthesis"),
     "dinov3": Architecture("encoder"),
 }

@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from ProstateXferLib.checkpoints.architectures import ARCHITECTURES, TASKS
+from ProstateXferLib.checkpoints.architectures import ARCHITECTURES, ENSEMBLE, TASKS
+from ProstateXferLib.checkpoints.calibration import Calibration, check_calibrations
 from ProstateXferLib.checkpoints.network_fit import check_fit
 from ProstateXferLib.checkpoints.preprocessing import Preprocessing
 from ProstateXferLib.errors import ProstateXferError
@@ -86,13 +87,14 @@ class ModelCard:
         arguments: JSON values that the state dict alone does not tell: eps, rope_dtype, blocks of a DINOv3; all of a
             dense network's.
         inputs: sequence names in channel order: "T2w", "CBCT", ...
-        preprocessing: None for encoders.
+        preprocessing: None for encoders and ensembles.
         structures: what the label values mean (segmentation).
         heads: the decoder heads (segmentation).
         hu_range: HU of network output -1 and 1 (synthesis).
         training_data, licence, citation, intended_use: plain sentences.
         scores: results on cases never seen in training.
         history: stages and imports that led here, oldest first (file names and sha256 of what each started from).
+        calibration: a temperature for some of the structures (docs/ensembles.md); of these weights and no others.
     """
 
     name: str
@@ -111,6 +113,7 @@ class ModelCard:
     intended_use: str = RESEARCH_ONLY
     scores: tuple[Score, ...] = ()
     history: tuple[dict[str, Any], ...] = ()
+    calibration: tuple[Calibration, ...] = ()
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -129,12 +132,21 @@ class ModelCard:
         span = self.hu_range or ()
         if self.task == "synthesis" and not (len(span) == 2 and span[0] < span[1]):
             raise ProstateXferError(f"Model card '{self.name}': a synthesis model needs an increasing hu_range.")
-        if self.task != "encoder" and (self.preprocessing is None or not self.inputs):
+        bare = self.task == "encoder" or self.architecture == ENSEMBLE  # an ensemble's members have their own
+        if (self.preprocessing is None and not bare) or (self.task != "encoder" and not self.inputs):
             raise ProstateXferError(f"Model card '{self.name}': the preprocessing or the input's name is missing.")
+        if self.architecture == ENSEMBLE and self.preprocessing is not None:
+            raise ProstateXferError(f"Model card '{self.name}': an ensemble has no preprocessing, its members have.")
+        check_calibrations(self.calibration, self._found(), self.name)
         if not isinstance(self.arguments, dict):
             raise ProstateXferError(f"Model card '{self.name}': the arguments must be a JSON object.")
         if self.preprocessing is not None:
             check_fit(self)
+
+    def _found(self) -> set[str]:
+        """Names of the structures that a head tells a probability of."""
+        values = {value for head in self.heads for value in head.values}
+        return {structure.name for structure in self.structures if structure.value in values}
 
     def _check_heads(self) -> None:
         known = {structure.value for structure in self.structures}
@@ -161,6 +173,8 @@ class ModelCard:
         """One JSON object with sorted keys, the form stored in the file header."""
         values = {"card_version": CARD_VERSION, **dataclasses.asdict(self)}
         values["heads"] = [head.to_json() for head in self.heads]
+        if not self.calibration:  # the first cards did not have it
+            del values["calibration"]
         if self.preprocessing is not None:
             values["preprocessing"] = self.preprocessing.to_json()
         return json.dumps(values, sort_keys=True, ensure_ascii=False)
@@ -200,6 +214,7 @@ def _card_from(values: dict[str, Any]) -> ModelCard:
     values["structures"] = tuple(Structure.from_json(item) for item in values.get("structures", ()))
     values["heads"] = tuple(Head(**{**item, "values": tuple(item["values"])}) for item in values.get("heads", ()))
     values["scores"] = tuple(Score(**item) for item in values.get("scores", ()))
+    values["calibration"] = tuple(Calibration.from_json(item) for item in values.get("calibration", ()))
     for key in ("inputs", "history"):
         values[key] = tuple(values.get(key, ()))
     if values.get("hu_range") is not None:

@@ -49,7 +49,10 @@ def write_checkpoint(path: Path, card: ModelCard, state: Mapping[str, Any]) -> P
     text = card.to_json()
     try:
         with atomic_file(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode  # the user's own; the library makes files that nobody else may read
             save_file(tensors, temporary, metadata={"format": FORMAT, "card": text, "content_sha256": "0" * 64})
+            temporary.chmod(mode)
             _seal(temporary, text)
     except SafetensorError as error:  # a full disk ends here: the library has no OSError
         raise ProstateXferError(f"'{path}' could not be written ({error}): check free space.") from error

@@ -2,7 +2,8 @@
 """Importing an nnU-Net v2 results folder, its own networks and MedDINOv3's: one file with as many folds as wanted."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,21 @@ def import_nnunet(source: Path, hints: dict[str, Any]) -> tuple[ModelCard, dict[
     """
     check_hints(hints, _HINTS, "an nnU-Net results folder")
     folder = read_nnunet_folder(source, folds=hints.get("fold"), checkpoint=hints.get("checkpoint"))
-    try:
+    with _sound_plans(source):
         return _card_and_weights(folder, hints)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ProstateXferError(f"The plans of '{source}' are malformed ({error!r}): get the folder again.") from error
+
+
+def nnunet_card(source: Path) -> ModelCard:
+    """The card of a results folder for a list: no weight is read, nothing is hashed, PyTorch is not loaded.
+
+    It lacks what only those would tell: `history`, and of a MedDINOv3 the `arguments`.
+
+    Raises:
+        ProstateXferError: as `import_nnunet`, but for what only the weights show.
+    """
+    folder = read_nnunet_folder(source, outlines=True)
+    with _sound_plans(source):
+        return _card(folder, {}, {})
 
 
 def nnunet_sha256(source: Path) -> str:
@@ -60,18 +72,45 @@ def nnunet_sha256(source: Path) -> str:
     return hashlib.sha256("".join(file_sha256(file) for file in nnunet_files(source)).encode()).hexdigest()
 
 
+@contextmanager
+def _sound_plans(source: Path) -> Iterator[None]:
+    """Say in one sentence what malformed plans lead to."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ProstateXferError(f"The plans of '{source}' are malformed ({error!r}): get the folder again.") from error
+
+
 def _card_and_weights(folder: NnunetFolder, hints: dict[str, Any]) -> tuple[ModelCard, dict[str, Any]]:
+    if _is_meddinov3(folder):
+        encoder, states = _meddinov3(folder, hints)
+    else:
+        encoder, states = {}, [_unique(fold.weights) for fold in folder.folds]
+    history = tuple(
+        {"imported_from": f"fold_{fold.name}/{fold.path.name}", "sha256": file_sha256(fold.path)}
+        for fold in folder.folds
+    )
+    card = _card(folder, hints, encoder, history)
+    if len(states) == 1:
+        return card, states[0]
+    named = zip(folder.folds, states, strict=True)
+    return card, {f"{FOLDS_PREFIX}{fold.name}.{key}": value for fold, state in named for key, value in state.items()}
+
+
+def _card(
+    folder: NnunetFolder, hints: dict[str, Any], encoder: dict[str, Any], history: tuple[dict[str, Any], ...] = ()
+) -> ModelCard:
+    """The card; `encoder` has the arguments of a MedDINOv3."""
     names = hints.get("structures")
     head, structures = nnunet_head(folder.dataset, [names] if isinstance(names, str) else names)
     inputs = _inputs(folder.dataset, hints)
     plan = _plan(folder, len(inputs))
-    tokens = any(key.startswith("dino_encoder.") for key in folder.folds[0].weights)
+    tokens = _is_meddinov3(folder)
     if tokens:
-        architecture, arguments, states = "mr_dinov3", *_meddinov3(folder, hints)
+        architecture, arguments = "mr_dinov3", encoder
     else:
         architecture, arguments = nnunet_architecture(folder.configuration)
         arguments = complete_arguments(architecture, arguments, channels=len(inputs), classes=head.classes)
-        states = [_unique(fold.weights) for fold in folder.folds]
     dataset = str(folder.plans.get("dataset_name", "not stated"))
     defaults = {
         "name": _slug(f"{dataset}-{folder.name}"),
@@ -80,11 +119,7 @@ def _card_and_weights(folder: NnunetFolder, hints: dict[str, Any]) -> tuple[Mode
         "citation": f"{MEDDINOV3_CITATION}; {CITATION}" if tokens else CITATION,
         "training_data": dataset,
     }
-    history = tuple(
-        {"imported_from": f"fold_{fold.name}/{fold.path.name}", "sha256": file_sha256(fold.path)}
-        for fold in folder.folds
-    )
-    card = ModelCard(
+    return ModelCard(
         task="segmentation",
         architecture=architecture,
         arguments=arguments,
@@ -95,10 +130,10 @@ def _card_and_weights(folder: NnunetFolder, hints: dict[str, Any]) -> tuple[Mode
         history=history,
         **card_texts(hints, defaults),
     )
-    if len(states) == 1:
-        return card, states[0]
-    named = zip(folder.folds, states, strict=True)
-    return card, {f"{FOLDS_PREFIX}{fold.name}.{key}": value for fold, state in named for key, value in state.items()}
+
+
+def _is_meddinov3(folder: NnunetFolder) -> bool:
+    return any(key.startswith("dino_encoder.") for key in folder.folds[0].weights)
 
 
 def _unique(weights: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ProstateXferLib.checkpoints.architectures import ARCHITECTURES
 from ProstateXferLib.checkpoints.card import ModelCard
+from ProstateXferLib.checkpoints.ensemble_card import is_ensemble
 from ProstateXferLib.checkpoints.file_format import file_sha256, read_card, read_checkpoint
 from ProstateXferLib.checkpoints.import_nnunet import FOLDS_PREFIX, import_nnunet, nnunet_sha256
-from ProstateXferLib.checkpoints.nnunet_folder import is_nnunet_folder
 from ProstateXferLib.checkpoints.registry import resolve
 from ProstateXferLib.errors import ProstateXferError
 
@@ -35,13 +35,19 @@ class Checkpoint:
         a FoldEnsemble of them where the file holds several folds of an nnU-Net.
 
         Raises:
-            ProstateXferError: the file was altered, or its weights do not fit the architecture of its card.
+            ProstateXferError: the file was altered, its weights do not fit the architecture of its card, or it is an
+                ensemble, which has no network of its own.
         """
+        if is_ensemble(self.card):
+            raise ProstateXferError(
+                f"'{self.card.name}' is an ensemble and has no weights of its own: choose one of its members "
+                "(prostatexfer models names them)."
+            )
         return build_network(*(import_nnunet(self.path, {}) if self.path.is_dir() else read_checkpoint(self.path)))
 
 
 def load_checkpoint(path_or_name: str | Path, models_folder: Path | None = None) -> Checkpoint:
-    """Open a checkpoint file, or a model of the registry by its name; `models_folder` is searched before the others.
+    """Open a checkpoint by its path or name (`registry.resolve`); `models_folder` is searched before the others.
 
     An nnU-Net results folder is opened as it is, with all its numbered folds (`import_checkpoint` makes one file of
     it and lets folds be chosen).
@@ -49,10 +55,9 @@ def load_checkpoint(path_or_name: str | Path, models_folder: Path | None = None)
     Raises:
         ProstateXferError: no such file or name, a foreign file (import it first), cut off, or a malformed card.
     """
-    folder = Path(path_or_name).expanduser()
-    if is_nnunet_folder(folder) or (folder.is_dir() and len(folder.parts) > 1):  # a bare name may be a registered one
-        return Checkpoint(import_nnunet(folder, {})[0], folder, nnunet_sha256(folder))
     path = resolve(path_or_name, models_folder)
+    if path.is_dir():
+        return Checkpoint(import_nnunet(path, {})[0], path, nnunet_sha256(path))
     return Checkpoint(read_card(path), path, file_sha256(path))
 
 

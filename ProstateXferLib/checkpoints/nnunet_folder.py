@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ProstateXferLib.checkpoints.foreign import read_foreign, state_dict_of
+from ProstateXferLib.checkpoints.pth_outline import read_outline
 from ProstateXferLib.errors import ProstateXferError
 
 DEFAULT_CHECKPOINT = "checkpoint_final.pth"
@@ -68,13 +69,16 @@ def nnunet_files(path: Path, folds: Any = None, checkpoint: str | None = None) -
     return [path / _PLANS, path / _DATASET, *(_checkpoint(path, fold, checkpoint) for fold in _chosen(path, folds))]
 
 
-def read_nnunet_folder(path: Path, *, folds: Any = None, checkpoint: str | None = None) -> NnunetFolder:
+def read_nnunet_folder(
+    path: Path, *, folds: Any = None, checkpoint: str | None = None, outlines: bool = False
+) -> NnunetFolder:
     """Read the folder.
 
     Args:
         path: TRAINER__PLANS__CONFIGURATION, as nnU-Net's training writes it.
         folds: a number, "all", or several of them; None takes every numbered fold there is, else fold_all.
         checkpoint: file name; None is checkpoint_final.pth.
+        outlines: no weights are read, and PyTorch is not loaded: tensors are `TensorOutline`s.
 
     Raises:
         ProstateXferError: something is missing, damaged, unsafe or contradictory.
@@ -83,7 +87,7 @@ def read_nnunet_folder(path: Path, *, folds: Any = None, checkpoint: str | None 
     plans, dataset = _json(plans_file), _json(dataset_file)
     read, names = [], set()
     for file in files:
-        content = read_foreign(file)
+        content = read_outline(file) if outlines else read_foreign(file)
         arguments = content.get("init_args")
         if not isinstance(arguments, Mapping) or "network_weights" not in content:
             raise ProstateXferError(f"'{file}' is no checkpoint of nnU-Net's training: get it again.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ProstateXferLib.checkpoints.file_format import SUFFIX
+from ProstateXferLib.checkpoints.nnunet_folder import is_nnunet_folder
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.resources_dir import resources_dir
 
@@ -87,26 +88,30 @@ def known_models(models_folder: Path | None = None) -> list[KnownModel]:
 
 
 def resolve(path_or_name: str | Path, models_folder: Path | None = None) -> Path:
-    """The file of a path or a registered name; `models_folder` is searched before the others.
+    """The file or nnU-Net folder of a path or a name; `models_folder` is searched before the others.
+
+    A path goes before a name. Names are those of the registry, then of the files in the models folders (without their
+    ending), then of the nnU-Net folders there (their path below the models folder, with "/").
 
     Raises:
-        ProstateXferError: neither a file nor a name, or a known name whose file is not on this machine.
+        ProstateXferError: neither a path nor a name, or a known name whose file is not on this machine.
     """
     path = Path(path_or_name).expanduser()
-    if path.is_file():
+    # A folder that is none of nnU-Net's is what was meant, and is told so when it is opened; but a folder that happens
+    # to lie in the working folder does not hide the model of its name.
+    if path.is_file() or is_nnunet_folder(path) or (path.is_dir() and len(path.parts) > 1):
         return path
     name = str(path_or_name)
     models = known_models(models_folder)
     model = next((m for m in models if m.name == name), None)
     if model is None:
+        loose = _loose(name, models_folder)
+        if loose is not None:
+            return loose
         if path.suffix or len(path.parts) > 1:
             raise ProstateXferError(
                 f"There is no checkpoint '{name}': check the path, or list the models: prostatexfer models"
             )
-        candidates = (folder / f"{name}{SUFFIX}" for folder in models_folders(models_folder))
-        loose = next((file for file in candidates if file.is_file()), None)
-        if loose is not None:
-            return loose
         raise ProstateXferError(
             f"There is no model named '{name}': choose one of {', '.join(m.name for m in models) or '(none)'} "
             "or give a file."
@@ -120,6 +125,16 @@ def resolve(path_or_name: str | Path, models_folder: Path | None = None) -> Path
         else (model.obtain or "put its file into a models folder")
     )
     raise ProstateXferError(f"The model '{name}' is not on this machine; {how}")
+
+
+def _loose(name: str, models_folder: Path | None) -> Path | None:
+    """The file of this name in a models folder, else the nnU-Net folder there (loose_models.py lists both)."""
+    folders = models_folders(models_folder)
+    if len(Path(name).parts) == 1:
+        file = next((folder / f"{name}{SUFFIX}" for folder in folders if (folder / f"{name}{SUFFIX}").is_file()), None)
+        if file is not None:
+            return file
+    return next((folder / name for folder in folders if is_nnunet_folder(folder / name)), None)
 
 
 def _read(path: Path) -> list[KnownModel]:

@@ -4,17 +4,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import SimpleITK as sitk
 import torch
 from torch import nn
 
 from ProstateXferLib.checkpoints.card import ModelCard, Preprocessing
-from ProstateXferLib.checkpoints.loading import Checkpoint
-from ProstateXferLib.pipelines.dense_logits import dense_logits, window_runner
+from ProstateXferLib.pipelines.dense_logits import dense_logits, dense_mirrorings, window_runner
 from ProstateXferLib.pipelines.device import refuse_non_finite
 from ProstateXferLib.pipelines.head_probabilities import head_probabilities
-from ProstateXferLib.pipelines.preparation import prepare_channels
+from ProstateXferLib.pipelines.mirroring import mirroring_name
+from ProstateXferLib.pipelines.preparation import PreparedImage, prepare_channels
+from ProstateXferLib.pipelines.unit import HeadFound, Numbered, Part, Unit
+from ProstateXferLib.pipelines.window_options import AS_MADE, WindowOptions
 from ProstateXferLib.progress import Progress, SubProgress
 
 
@@ -33,55 +34,90 @@ class DenseGroup:
 
     Args:
         members: cards and networks.
+        units: one for each member.
         device, dtype: where and in which format they run.
     """
 
-    def __init__(self, members: Sequence[DenseMember], *, device: torch.device, dtype: torch.dtype) -> None:
-        self.members, self.device, self.dtype = tuple(members), device, dtype
+    def __init__(
+        self, members: Sequence[DenseMember], units: Sequence[Unit], *, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.members, self.units, self.device, self.dtype = tuple(members), tuple(units), device, dtype
         self.preprocessing: Preprocessing = self.members[0].card.preprocessing
-        for member in self.members:
-            member.network.to(device).eval()
+        self._move(device)
+
+    @property
+    def folds(self) -> int:
+        """Networks of a unit that could speak alone."""
+        return 1
 
     def predict(
-        self, images: Mapping[str, sitk.Image], *, tta: bool, skip_outside: bool, progress: Progress
-    ) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield (structure name, probability (z, y, x) on the first image's grid) for every head of every member.
+        self,
+        images: Mapping[str, sitk.Image],
+        *,
+        tta: bool,
+        skip_outside: bool,
+        progress: Progress,
+        part: Part | None = None,
+        windows: WindowOptions = AS_MADE,
+    ) -> Iterator[HeadFound]:
+        """Yield what every head of every member finds, on the first image's grid, member by member.
 
         Args:
-            images: by sequence, in channel order.
+            images: by sequence; the members' are among them.
             tta: average the logits over all mirrorings along the axes that the card allows (2-D: four, 3-D: eight).
             skip_outside: has no effect: a dense network works on whole windows, so nothing can be left out of them.
             progress: told which window is done.
+            part: told what each mirroring says alone; only where there is one member and `tta`.
+            windows: how they are laid.
         """
-        images = list(images.values())
-        prepared = prepare_channels(images, self.preprocessing)
-        spacing_zyx = images[0].GetSpacing()[::-1]
-        for index, member in enumerate(self.members):
-            card, part = member.card, SubProgress(progress, index / len(self.members), (index + 1) / len(self.members))
+        own = [images[sequence] for sequence in self.members[0].card.inputs]
+        prepared = prepare_channels(own, self.preprocessing)
+        spacing_zyx = own[0].GetSpacing()[::-1]
+        for index, (member, unit) in enumerate(zip(self.members, self.units, strict=True)):
+            card, share = member.card, SubProgress(progress, index / len(self.members), (index + 1) / len(self.members))
+            mirrored: list[torch.Tensor] = []
             with torch.inference_mode():
-                runner = window_runner(card, prepared.channels, move=self._move, device=self.device, progress=part)
+                runner = window_runner(card, prepared.channels, move=self._move, device=self.device, progress=share)
                 logits = dense_logits(
-                    member.network, card, prepared.channels, runner=runner, dtype=self.dtype, tta=tta, progress=part
+                    member.network,
+                    card,
+                    prepared.channels,
+                    runner=runner,
+                    dtype=self.dtype,
+                    tta=tta,
+                    progress=share,
+                    mirrored=None if part is None else mirrored,
+                    options=windows,
                 )
                 self.device = runner.device
                 refuse_non_finite(logits, card.name, self.dtype)
-                first = 0
-                for head in card.heads:
-                    channels = slice(first, first + 1 + len(head.values))
-                    first = channels.stop
-                    yield from head_probabilities(logits[channels], head, card, prepared, spacing_zyx)
+                for axes, alone in zip(dense_mirrorings(card, tta=tta) if part else (), mirrored, strict=True):
+                    for found in _heads_found(alone, unit, prepared, spacing_zyx):
+                        part(mirroring_name(axes), found)
+                yield from _heads_found(logits, unit, prepared, spacing_zyx)
 
     def _move(self, device: torch.device) -> None:
         for member in self.members:
-            member.network.to(device)
+            member.network.to(device).eval()
 
 
-def group_by_preprocessing(
-    checkpoints: Sequence[Checkpoint], device: torch.device, dtype: torch.dtype
-) -> list[DenseGroup]:
-    """Build the networks of dense `checkpoints`, one group per preprocessing."""
-    collected: dict[Preprocessing, list[DenseMember]] = {}
-    for checkpoint in checkpoints:
-        member = DenseMember(checkpoint.card, checkpoint.build())
-        collected.setdefault(checkpoint.card.preprocessing, []).append(member)
-    return [DenseGroup(members, device=device, dtype=dtype) for members in collected.values()]
+def group_by_preprocessing(checkpoints: Numbered, device: torch.device, dtype: torch.dtype) -> list[DenseGroup]:
+    """Build the networks of dense `checkpoints`, one group per preprocessing and inputs."""
+    collected: dict[tuple, tuple[list[DenseMember], list[Unit]]] = {}
+    for number, checkpoint in checkpoints:
+        card = checkpoint.card
+        members, units = collected.setdefault((card.preprocessing, card.inputs), ([], []))
+        members.append(DenseMember(card, checkpoint.build()))
+        units.append(Unit(card, (number,)))
+    return [DenseGroup(members, units, device=device, dtype=dtype) for members, units in collected.values()]
+
+
+def _heads_found(
+    logits: torch.Tensor, unit: Unit, prepared: PreparedImage, spacing_zyx: Sequence[float]
+) -> Iterator[HeadFound]:
+    """The heads' channels lie one after another, the background of each first."""
+    first = 0
+    for head in unit.card.heads:
+        channels = slice(first, first + 1 + len(head.values))
+        first = channels.stop
+        yield HeadFound(unit, head, head_probabilities(logits[channels], head, unit.card, prepared, spacing_zyx))

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A dense network's logits on a whole prepared study: window by window, mirrored where asked for, blended."""
+"""A dense network's logits on a whole prepared study, cut and mirrored as its card says."""
 
-from collections.abc import Callable, Sequence
-from itertools import combinations
+from collections.abc import Callable
 from math import prod
 
 import torch
@@ -10,8 +9,13 @@ from torch import Tensor, nn
 
 from ProstateXferLib.checkpoints.architectures import tile_multiple
 from ProstateXferLib.checkpoints.card import ModelCard
+from ProstateXferLib.pipelines.blend import background_logits
+from ProstateXferLib.pipelines.blended_logits import blended_logits
 from ProstateXferLib.pipelines.device import AdaptiveRunner, default_batch_size
-from ProstateXferLib.pipelines.windows import Blend, Windows
+from ProstateXferLib.pipelines.mirroring import mirrorings
+from ProstateXferLib.pipelines.tissue import windows_with_tissue
+from ProstateXferLib.pipelines.window_options import AS_MADE, WindowOptions
+from ProstateXferLib.pipelines.windows import Windows
 from ProstateXferLib.progress import Progress
 
 _MAPS_PER_VOXEL = 256
@@ -42,6 +46,8 @@ def dense_logits(
     dtype: torch.dtype,
     tta: bool,
     progress: Progress,
+    mirrored: list[Tensor] | None = None,
+    options: WindowOptions = AS_MADE,
 ) -> Tensor:
     """Logits (K, z, y, x), fp32, on the CPU; the channels of the card's heads one after another.
 
@@ -53,42 +59,33 @@ def dense_logits(
         dtype: what autocast runs in; float32 switches it off.
         tta: average over every mirroring that the card allows.
         progress: told which window is done.
+        mirrored: filled with the logits of every mirroring alone, in the order of `dense_mirrorings`.
+        options: how windows are laid.
     """
-    windows, dimensions = _windows(card, channels), len(tile_multiple(card.architecture, card.arguments))
-    mirrorings = _mirrorings(card.preprocessing.mirror_axes, dimensions) if tta else [()]
+    windows = _windows(card, channels, options.step)
+    if options.skip_empty:
+        windows = windows_with_tissue(windows, channels)
+    return blended_logits(
+        network,
+        channels,
+        windows,
+        weight=windows.weight(),
+        background=background_logits([1 + len(head.values) for head in card.heads]),
+        subsets=dense_mirrorings(card, tta=tta),
+        dtype=dtype,
+        runner=runner,
+        progress=progress,
+        mirrored=mirrored,
+    )
 
-    def mirrored(batch: Tensor) -> Tensor:
-        return _mirrored(network, batch[:, :, 0] if dimensions == 2 else batch, mirrorings, dtype)
 
-    padded = windows.padded(channels)
-    blend, done = Blend(windows, sum(1 + len(head.values) for head in card.heads)), 0
-    # In batches of one run each: nothing but the sum is kept, and the user sees where it is.
-    for starts in windows.in_batches(runner.batch_size):
-        results = [part.cpu() for part in runner.run(mirrored, windows.cut(padded, starts))]
-        for start, logits in zip(starts, torch.cat(results), strict=True):
-            blend.add(start, logits[:, None] if dimensions == 2 else logits)
-        done += len(starts)
-        progress.update("segment", done / len(windows.starts), f"window {done} of {len(windows.starts)}")
-    return blend.result()
-
-
-def _windows(card: ModelCard, channels: Tensor) -> Windows:
+def _windows(card: ModelCard, channels: Tensor, step: float | None = None) -> Windows:
     multiple = tile_multiple(card.architecture, card.arguments)
-    return Windows.of(tuple(channels.shape[1:]), card.preprocessing, multiple)
+    return Windows.of(tuple(channels.shape[1:]), card.preprocessing, multiple, step=step)
 
 
-def _mirrored(network: nn.Module, tiles: Tensor, mirrorings: Sequence[tuple[int, ...]], dtype: torch.dtype) -> Tensor:
-    """Tiles (B, C, ...) -> logits (B, K, ...), fp32: the mean over the mirrorings, each mirrored back."""
-    total = None
-    for axes in mirrorings:
-        with torch.autocast(tiles.device.type, dtype=dtype, enabled=dtype != torch.float32):
-            logits = network(tiles.flip(axes) if axes else tiles)
-        logits = logits.float().flip(axes) if axes else logits.float()
-        total = logits if total is None else total.add_(logits)
-    return total.div_(len(mirrorings)) if len(mirrorings) > 1 else total
-
-
-def _mirrorings(allowed: Sequence[str] | None, dimensions: int) -> list[tuple[int, ...]]:
-    """Every subset of the axes that may be mirrored, as axes of a tensor counted from its end."""
-    axes = [_AXES.index(name) - 3 for name in _AXES[-dimensions:] if allowed is None or name in allowed]
-    return [subset for count in range(len(axes) + 1) for subset in combinations(axes, count)]
+def dense_mirrorings(card: ModelCard, *, tta: bool) -> list[tuple[int, ...]]:
+    """The mirrorings to average over, as axes of a tensor counted from its end; without `tta` none."""
+    allowed, dimensions = card.preprocessing.mirror_axes, len(tile_multiple(card.architecture, card.arguments))
+    names = [name for name in _AXES[-dimensions:] if allowed is None or name in allowed]
+    return mirrorings([_AXES.index(name) - 3 for name in names] if tta else [])

@@ -4,12 +4,10 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import SimpleITK as sitk
 import torch
 
 from ProstateXferLib.checkpoints.card import Head, ModelCard, Preprocessing
-from ProstateXferLib.checkpoints.loading import Checkpoint
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.networks.dinov3 import PATCH
 from ProstateXferLib.networks.encoder_key import encoder_sha256
@@ -17,8 +15,10 @@ from ProstateXferLib.networks.mr_dinov3 import MRDINOv3
 from ProstateXferLib.pipelines.device import AdaptiveRunner, default_batch_size, refuse_non_finite
 from ProstateXferLib.pipelines.head_probabilities import head_probabilities
 from ProstateXferLib.pipelines.preparation import prepare_slices
-from ProstateXferLib.pipelines.slice_decoder import HeadTask, SliceDecoder
-from ProstateXferLib.pipelines.tiling import Tiling
+from ProstateXferLib.pipelines.slice_decoder import HeadTask, SliceDecoder, mirroring_names
+from ProstateXferLib.pipelines.tiling import STEP, Tiling
+from ProstateXferLib.pipelines.unit import HeadFound, Numbered, Part, Unit
+from ProstateXferLib.pipelines.window_options import AS_MADE, WindowOptions
 from ProstateXferLib.progress import Progress
 
 
@@ -34,8 +34,9 @@ class EncoderGroup:
     """A network with one encoder and the heads of all members.
 
     Args:
-        network: encoder and heads; head names are "<member index>_<name in the card>".
+        network: encoder and heads; head names are "<checkpoint's number>_<name in the card>".
         members: which heads belong to which card.
+        units: one for each member.
         preprocessing: common to all members.
         device, dtype: where and in which format it runs.
     """
@@ -44,39 +45,65 @@ class EncoderGroup:
         self,
         network: MRDINOv3,
         members: Sequence[Member],
-        preprocessing: Preprocessing,
+        units: Sequence[Unit],
         *,
+        preprocessing: Preprocessing,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         self.network = network.to(device=device, dtype=dtype).eval()
-        self.members, self.preprocessing, self.device = tuple(members), preprocessing, device
+        self.members, self.units = tuple(members), tuple(units)
+        self.preprocessing, self.device = preprocessing, device
+
+    @property
+    def folds(self) -> int:
+        """Networks of a unit that could speak alone."""
+        return 1
 
     def predict(
-        self, images: Mapping[str, sitk.Image], *, tta: bool, skip_outside: bool, progress: Progress
-    ) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield (structure name, probability (z, y, x) on the image's grid) for every head of every member.
+        self,
+        images: Mapping[str, sitk.Image],
+        *,
+        tta: bool,
+        skip_outside: bool,
+        progress: Progress,
+        part: Part | None = None,
+        windows: WindowOptions = AS_MADE,
+    ) -> Iterator[HeadFound]:
+        """Yield what every head of every member finds, on the image's grid, member by member.
 
         Args:
-            images: the one image, by its sequence.
+            images: by sequence; the members' one is among them.
             tta: average over the four in-plane mirrorings.
             skip_outside: decode only tokens that can hold something, see `Segmenter`.
             progress: told which slice is done.
+            part: told what each mirroring says alone; only where there is one member and `tta`.
+            windows: how far tiles advance; what they hold of the body is for `skip_outside` to say.
         """
-        (image,) = images.values()
+        image = images[self.members[0].card.inputs[0]]
         prepared = prepare_slices(image, self.preprocessing)
-        tiling = Tiling.of(tuple(prepared.slices.shape[1:]), self.preprocessing.tile_yx)
+        spacing_zyx = image.GetSpacing()[::-1]
+        size_yx, step = tuple(prepared.slices.shape[1:]), windows.step or STEP
+        tiling = Tiling.of(size_yx, self.preprocessing.tile_yx, step=step)
         runner = tile_runner(self.network, tiling, move=self.network.to, device=self.device, progress=progress)
         tasks = head_tasks(self.members, prepared.spacing_zyx)
         decoder = SliceDecoder(self.network, tasks, tiling, tta=tta, skip_outside=skip_outside)
+        mirrored: dict[str, list[torch.Tensor]] = {}
         with torch.inference_mode():
-            logits = decoder.run(prepared.slices, runner, progress)
+            logits = decoder.run(prepared.slices, runner, progress, mirrored=None if part is None else mirrored)
             self.device = runner.device
-            for member in self.members:
+
+            def found(unit: Unit, head: Head, logits: torch.Tensor) -> HeadFound:
+                volumes = head_probabilities(logits.transpose(0, 1), head, unit.card, prepared, spacing_zyx)
+                return HeadFound(unit, head, volumes)
+
+            for member, unit in zip(self.members, self.units, strict=True):
+                for index, mirroring in enumerate(mirroring_names(tta) if part is not None else ()):
+                    for name, head in member.heads:
+                        part(mirroring, found(unit, head, mirrored[name][index]))
                 for name, head in member.heads:
                     refuse_non_finite(logits[name], member.card.name, next(self.network.parameters()).dtype)
-                    found = logits.pop(name).transpose(0, 1)
-                    yield from head_probabilities(found, head, member.card, prepared, image.GetSpacing()[::-1])
+                    yield found(unit, head, logits.pop(name))
 
 
 def tile_runner(
@@ -125,19 +152,25 @@ def head_tasks(members: Sequence[Member], spacing_zyx: Sequence[float]) -> list[
     return sorted(tasks, key=lambda task: task.within is not None)
 
 
-def group_by_encoder(checkpoints: Sequence[Checkpoint], device: torch.device, dtype: torch.dtype) -> list[EncoderGroup]:
-    """Build the networks of `checkpoints`, one per distinct encoder, tapped blocks and preprocessing."""
-    collected: dict[tuple, tuple[MRDINOv3, list[Member], dict, Preprocessing]] = {}
-    for index, checkpoint in enumerate(checkpoints):
+def group_by_encoder(checkpoints: Numbered, device: torch.device, dtype: torch.dtype) -> list[EncoderGroup]:
+    """Build the networks of `checkpoints`, one per distinct encoder, tapped blocks, preprocessing and input."""
+    collected: dict[tuple, tuple[MRDINOv3, list[Member], list[Unit], dict]] = {}
+    for number, checkpoint in checkpoints:
         network, card = checkpoint.build(), checkpoint.card
-        key = (encoder_sha256(network.dino_encoder, network.blocks), card.preprocessing)
-        _, members, heads, _ = collected.setdefault(key, (network, [], {}, card.preprocessing))
-        own = tuple((f"{index}_{head.name}", head) for head in card.heads)
+        key = (encoder_sha256(network.dino_encoder, network.blocks), card.preprocessing, card.inputs)
+        _, members, units, heads = collected.setdefault(key, (network, [], [], {}))
+        own = tuple((f"{number}_{head.name}", head) for head in card.heads)
         heads.update({name: network.heads[head.name] for name, head in own})
         members.append(Member(card, own))
+        units.append(Unit(card, (number,)))
     return [
         EncoderGroup(
-            MRDINOv3(network.dino_encoder, heads, network.blocks), members, preprocessing, device=device, dtype=dtype
+            MRDINOv3(network.dino_encoder, heads, network.blocks),
+            members,
+            units,
+            preprocessing=members[0].card.preprocessing,
+            device=device,
+            dtype=dtype,
         )
-        for network, members, heads, preprocessing in collected.values()
+        for network, members, units, heads in collected.values()
     ]

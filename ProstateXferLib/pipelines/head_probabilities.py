@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a head's logits in network space to probabilities on the image's own grid."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ProstateXferLib.checkpoints.card import Head, ModelCard
+from ProstateXferLib.checkpoints.ensemble_card import names_found
 from ProstateXferLib.pipelines.postprocessing import smoothed
 from ProstateXferLib.pipelines.preparation import PreparedImage
 
 
 def head_probabilities(
     logits: Tensor, head: Head, card: ModelCard, prepared: PreparedImage, spacing_zyx: Sequence[float]
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (structure name, probability (z, y, x)): resampled as logits, then softmax (nnU-Net), then smoothed.
+) -> dict[str, np.ndarray]:
+    """Structure name -> probability (z, y, x): resampled as logits, then softmax (nnU-Net), then smoothed.
 
     Args:
         logits: (K, z, rows, columns), the background first.
@@ -24,7 +25,8 @@ def head_probabilities(
         prepared: the way back.
         spacing_zyx: of the image, mm.
     """
-    names = {structure.value: structure.name for structure in card.structures}
     probabilities = torch.softmax(torch.from_numpy(prepared.restore(logits)), dim=0).numpy()
-    for index, value in enumerate(head.values, start=1):
-        yield names[value], smoothed(probabilities[index], head.smoothing_mm, spacing_zyx)
+    return {
+        name: smoothed(probabilities[index], head.smoothing_mm, spacing_zyx)
+        for index, name in enumerate(names_found(card, head), start=1)
+    }

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from ProstateXferLib.images.segmentation_file import write_segmentation
 from ProstateXferLib.images.structures import Structure
 from ProstateXferLib.pipelines.provenance import Provenance
+from ProstateXferLib.pipelines.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,16 @@ class Segmentation:
         structures: what the label values mean.
         probabilities: structure name -> float32 image in 0..1 on the same grid.
         provenance: models, versions, options, input hash, warnings.
+        samples: what single voices say alone, where the Segmenter was asked to keep it (docs/ensembles.md).
+        sampled_by: what they are: "members", "folds" or "mirrorings"; empty without samples.
     """
 
     labels: sitk.Image
     structures: tuple[Structure, ...]
     probabilities: Mapping[str, sitk.Image] = field(default_factory=dict)
     provenance: Provenance | None = None
+    samples: tuple[Sample, ...] = ()
+    sampled_by: str = ""
 
     @property
     def names(self) -> dict[int, str]:

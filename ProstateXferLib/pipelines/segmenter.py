@@ -9,22 +9,29 @@ import numpy as np
 import SimpleITK as sitk
 
 from ProstateXferLib.checkpoints.architectures import ARCHITECTURES
-from ProstateXferLib.checkpoints.card import Head, ModelCard
-from ProstateXferLib.checkpoints.loading import Checkpoint, load_checkpoint
+from ProstateXferLib.checkpoints.loading import Checkpoint
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.checks import check_image
 from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.structures import Structure
+from ProstateXferLib.pipelines.calibrated import calibrated_maps, calibration_warnings, calibrations_of
 from ProstateXferLib.pipelines.dense_group import DenseGroup, group_by_preprocessing
 from ProstateXferLib.pipelines.device import precision_name, resolve_device, resolve_precision
 from ProstateXferLib.pipelines.encoder_group import EncoderGroup, group_by_encoder
 from ProstateXferLib.pipelines.inputs import matched_inputs
 from ProstateXferLib.pipelines.nnunet.group import NnunetGroup, group_by_plan
 from ProstateXferLib.pipelines.nnunet.sliding_window import ACCUMULATORS
-from ProstateXferLib.pipelines.postprocessing import background_of, compose_labels
+from ProstateXferLib.pipelines.opinion_pool import OpinionPool
+from ProstateXferLib.pipelines.postprocessing import compose_labels
 from ProstateXferLib.pipelines.provenance import Provenance, WarningLog, image_sha256, library_versions, now_utc
+from ProstateXferLib.pipelines.roster import Roster, roster_of
+from ProstateXferLib.pipelines.sample import Samples, distinct_names
 from ProstateXferLib.pipelines.segmentation import Segmentation
+from ProstateXferLib.pipelines.unit import HeadFound
+from ProstateXferLib.pipelines.window_options import WindowOptions
 from ProstateXferLib.progress import Progress, SilentProgress, SubProgress
+
+_Group = EncoderGroup | DenseGroup | NnunetGroup
 
 
 class Segmenter:
@@ -32,11 +39,12 @@ class Segmenter:
 
     Several checkpoints are averaged by probability, whatever their architectures; MR-DINOv3s that share an encoder and
     a preprocessing (several heads, five folds on one frozen encoder) encode each slice once. Folds of one nnU-Net are
-    averaged by logits first, as nnU-Net does, and count as one.
+    averaged by logits first, as nnU-Net does, and count as one. An ensemble file says its own members, weights and
+    average (docs/ensembles.md); there every file is a member.
 
     Args:
         checkpoint: a `Checkpoint`, a path, a registered name, or a list of them. All must name the same structures
-            or disjoint ones.
+            or disjoint ones, and take the same first sequence.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         tta: average over the four in-plane mirrorings (four times the work); a dense network over all mirrorings along
             the axes that its card allows (3-D: up to eight).
@@ -46,9 +54,16 @@ class Segmenter:
         accumulate: how an nnU-Net's windows are added up: "fp16" as nnU-Net does, to the bit; "fp32" without its
             rounding (pipelines/nnunet/sliding_window.py says by how much they differ). nnU-Net's own precision on CUDA
             is "fp16", on a CPU "fp32". Other networks always add up in fp32.
+        samples: keep what each member, else each fold, else each mirroring says alone (`Segmentation.samples`). The
+            result does not change; labels of every voice take time and, for folds and mirrorings, memory.
+        models_folder: searched first, for names and for the members of an ensemble.
+        window_step: share of its side that a window (of MR-DINOv3: a tile) advances at most. None is what the model
+            says, 0.5 for an nnU-Net; 0.75 is faster and changes a little (docs/performance.md).
+        skip_windows: dense networks and nnU-Nets leave out windows that hold no tissue; voxels in no other window are
+            background.
 
     Raises:
-        ProstateXferError: no such checkpoint or device, or a checkpoint of another task.
+        ProstateXferError: no such checkpoint or device, a checkpoint of another task, or an option out of range.
     """
 
     def __init__(
@@ -60,38 +75,49 @@ class Segmenter:
         *,
         skip_outside: bool = True,
         accumulate: str = "fp32",
+        samples: bool = False,
+        models_folder: Path | None = None,
+        window_step: float | None = None,
+        skip_windows: bool = False,
     ) -> None:
-        several = isinstance(checkpoint, Sequence) and not isinstance(checkpoint, str)
-        self.checkpoints = [_opened(item) for item in (checkpoint if several else [checkpoint])]
-        if not self.checkpoints:
-            raise ProstateXferError("A Segmenter needs at least one checkpoint.")
-        cards = [item.card for item in self.checkpoints]
-        _check_together(cards)
-        self.structures = _merged_structures(cards)
+        self.roster: Roster = roster_of(checkpoint, models_folder)
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         if accumulate not in ACCUMULATORS:
             raise ProstateXferError(f"accumulate must be one of {', '.join(ACCUMULATORS)}, not '{accumulate}'.")
-        self.tta, self.skip_outside, self.accumulate = tta, skip_outside, accumulate
-        self._groups: list[EncoderGroup | DenseGroup | NnunetGroup] | None = None
+        self.tta, self.skip_outside, self.accumulate, self.samples = tta, skip_outside, accumulate, samples
+        self.windows = WindowOptions(window_step, skip_windows)
+        self._groups: list[_Group] | None = None
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """Those with networks: what was given, or an ensemble's members."""
+        return self.roster.checkpoints
+
+    @property
+    def structures(self) -> tuple[Structure, ...]:
+        """What the label values mean."""
+        return self.roster.structures
 
     @property
     def sequences(self) -> tuple[str, ...]:
         """Names of the sequences that `predict` needs; the first one's grid is the result's."""
-        return self.checkpoints[0].card.inputs
+        return self.roster.inputs
 
     @property
-    def groups(self) -> list[EncoderGroup | DenseGroup | NnunetGroup]:
+    def groups(self) -> list[_Group]:
         """The networks, built on first use."""
         if self._groups is None:
-            nnunet = [item for item in self.checkpoints if item.card.preprocessing.nnunet is not None]
-            others = [item for item in self.checkpoints if item not in nnunet]
-            dense = [item for item in others if ARCHITECTURES[item.card.architecture].dense]
-            tokens = [item for item in others if item not in dense]
+            numbered = list(enumerate(self.checkpoints))
+            nnunet = [pair for pair in numbered if pair[1].card.preprocessing.nnunet is not None]
+            others = [pair for pair in numbered if pair not in nnunet]
+            dense = [pair for pair in others if ARCHITECTURES[pair[1].card.architecture].dense]
+            tokens = [pair for pair in others if pair not in dense]
+            apart, where = self.roster.ensemble is not None, (self.device, self.dtype)
             self._groups = [
-                *group_by_encoder(tokens, self.device, self.dtype),
-                *group_by_preprocessing(dense, self.device, self.dtype),
-                *group_by_plan(nnunet, self.device, self.dtype, accumulate=self.accumulate),
+                *group_by_encoder(tokens, *where),
+                *group_by_preprocessing(dense, *where),
+                *group_by_plan(nnunet, *where, accumulate=self.accumulate, apart=apart),
             ]
         return self._groups
 
@@ -110,32 +136,24 @@ class Segmenter:
             ProstateXferError: an image that cannot be segmented, in one sentence.
             CancelledError: the user stopped.
         """
-        cards = [item.card for item in self.checkpoints]
-        for card in cards:  # all name the same sequences, but not every architecture takes several
-            images = matched_inputs(image, card)
-        for sequence, one in images.items():
-            check_image(one, f"{sequence} image")
-        first = next(iter(images.values()))
+        images = self._matched(image)
+        first = images[self.sequences[0]]
         log = WarningLog(progress or SilentProgress())
         started, clock = now_utc(), time.perf_counter()
-        probabilities = self._probabilities(images, log)
-        labels = compose_labels(probabilities, first, cards, self.structures)
+        sampled_by, samples = self._sampled_by(), Samples(first)
+        probabilities = self._probabilities(images, sampled_by, samples, log)
+        for sentence in calibration_warnings(self.roster.rules, tta=self.tta):
+            log.warn(sentence)
         grid, known = Grid.of(first), {structure.name for structure in self.structures}
+        labels = grid.image(compose_labels(probabilities, first, self.roster.rules, self.structures))
         maps = {
             name: grid.image(np.asarray(volume, dtype=np.float32))
-            for name, volume in probabilities.items()
+            for name, volume in calibrated_maps(probabilities, self.roster.rules).items()
             if name in known
         }
         provenance = Provenance(
-            models=tuple({"name": item.card.name, "sha256": item.sha256} for item in self.checkpoints),
-            options={
-                # Where it ended up: a group that ran out of memory has moved to the CPU and stays there.
-                "device": ", ".join(dict.fromkeys(str(group.device) for group in self.groups)),
-                "precision": precision_name(self.dtype),
-                "tta": self.tta,
-                "skip_outside": self.skip_outside,
-                **({"accumulate": self.accumulate} if any(isinstance(g, NnunetGroup) for g in self.groups) else {}),
-            },
+            models=self._models(),
+            options=self._options(sampled_by),
             input_sha256={sequence: image_sha256(one) for sequence, one in images.items()},
             versions=library_versions(),
             started_utc=started,
@@ -143,78 +161,76 @@ class Segmenter:
             warnings=tuple(log.warnings),
         )
         log.update("segment", 1.0, "done")
-        return Segmentation(grid.image(labels), self.structures, maps, provenance)
+        return Segmentation(labels, self.structures, maps, provenance, samples.result(), sampled_by)
 
-    def _probabilities(self, images: Mapping[str, sitk.Image], log: WarningLog) -> dict[str, np.ndarray]:
+    def _matched(self, image: sitk.Image | Mapping[str, sitk.Image]) -> dict[str, sitk.Image]:
+        """The images of all members by sequence, checked."""
+        images: dict[str, sitk.Image] = {}
+        for checkpoint in self.checkpoints:
+            images |= matched_inputs(image, checkpoint.card)
+        for sequence, one in images.items():
+            check_image(one, f"{sequence} image")
+        return images
+
+    def _sampled_by(self) -> str:
+        """What the samples of a run are; empty where there are none to be had or none were asked for."""
+        if not self.samples:
+            return ""
+        if sum(len(group.units) for group in self.groups) > 1:
+            return "members"
+        (group,) = self.groups
+        return "folds" if group.folds > 1 else "mirrorings" if self.tta else ""
+
+    def _probabilities(
+        self, images: Mapping[str, sitk.Image], sampled_by: str, samples: Samples, log: WarningLog
+    ) -> dict[str, np.ndarray]:
         """Structure name -> probability (z, y, x) on the first image's grid, averaged over those that know it."""
-        sums: dict[str, np.ndarray] = {}
-        counts: dict[str, int] = {}
+        pool, names = OpinionPool(self.roster.average), self._unit_names()
         for index, group in enumerate(self.groups):
-            part = SubProgress(log, index / len(self.groups), (index + 1) / len(self.groups))
-            for name, volume in group.predict(images, tta=self.tta, skip_outside=self.skip_outside, progress=part):
-                if name in sums:
-                    sums[name] += volume
-                else:
-                    sums[name] = volume
-                counts[name] = counts.get(name, 0) + 1
-        for structures in (_found(item.card, head) for item in self.checkpoints for head in item.card.heads):
-            background = background_of(structures)
-            if counts.get(background, 0) != counts[structures[0]]:  # not every model tells it
-                sums.pop(background, None)
-        return {name: total / counts[name] if counts[name] > 1 else total for name, total in sums.items()}
-
-
-def _opened(item: Checkpoint | str | Path) -> Checkpoint:
-    checkpoint = item if isinstance(item, Checkpoint) else load_checkpoint(item)
-    if checkpoint.card.task != "segmentation":
-        raise ProstateXferError(
-            f"'{checkpoint.card.name}' is a {checkpoint.card.task} model and cannot segment: choose a "
-            "segmentation model (prostatexfer models)."
-        )
-    return checkpoint
-
-
-def _check_together(cards: Sequence[ModelCard]) -> None:
-    """Refuse models that see different sequences, and heads that share some of their structures but not all."""
-    first = cards[0]
-    kinds: dict[str, tuple[frozenset[str], bool, ModelCard]] = {}
-    for card in cards:
-        if card.inputs != first.inputs:
-            raise ProstateXferError(
-                f"'{first.name}' takes {', '.join(first.inputs)} and '{card.name}' takes {', '.join(card.inputs)}: "
-                "models of different sequences cannot be averaged, run them one after the other."
+            found_heads = group.predict(
+                images,
+                tta=self.tta,
+                skip_outside=self.skip_outside,
+                progress=SubProgress(log, index / len(self.groups), (index + 1) / len(self.groups)),
+                part=samples.add if sampled_by in ("folds", "mirrorings") else None,
+                windows=self.windows,
             )
-        for head in card.heads:
-            found = frozenset(_found(card, head))
-            for name in found:
-                known, overlapping, owner = kinds.setdefault(name, (found, head.overlapping, card))
-                if overlapping != head.overlapping:
-                    raise ProstateXferError(
-                        f"'{owner.name}' and '{card.name}' both find {name}, but only one of them as a region that may "
-                        "overlap others: run them one after the other."
-                    )
-                if known != found:
-                    raise ProstateXferError(
-                        f"'{owner.name}' and '{card.name}' both find {name}, but among different structures "
-                        f"({', '.join(sorted(known))}; {', '.join(sorted(found))}): run them one after the other."
-                    )
+            for found in found_heads:
+                if sampled_by == "members":
+                    samples.add(names[found.unit.numbers], found.copied())
+                pool.add(found.names, found.volumes, overlapping=found.head.overlapping, weight=self._weight(found))
+        return pool.result()
 
+    def _weight(self, found: HeadFound) -> float:
+        """Of a unit; folds that nnU-Net averages before export count as one."""
+        return self.roster.weights[found.unit.numbers[0]]
 
-def _found(card: ModelCard, head: Head) -> list[str]:
-    """Names of the structures of a head, in the order of its channels."""
-    names = {structure.value: structure.name for structure in card.structures}
-    return [names[value] for value in head.values]
+    def _unit_names(self) -> dict[tuple[int, ...], str]:
+        """Each unit's name by its checkpoints' numbers, no two alike."""
+        units = [unit for group in self.groups for unit in group.units]
+        names = distinct_names([unit.card.name for unit in units])
+        return {unit.numbers: name for unit, name in zip(units, names, strict=True)}
 
+    def _models(self) -> tuple[dict[str, str], ...]:
+        ensemble = () if self.roster.ensemble is None else (self.roster.ensemble,)
+        return tuple({"name": item.card.name, "sha256": item.sha256} for item in (*ensemble, *self.checkpoints))
 
-def _merged_structures(cards: Sequence[ModelCard]) -> tuple[Structure, ...]:
-    """Structures of all cards by name, the first card's word counting; no value may be claimed by two names."""
-    by_name = {structure.name: structure for card in reversed(cards) for structure in card.structures}
-    owners: dict[int, str] = {}
-    for structure in by_name.values():
-        if structure.value in owners:
-            raise ProstateXferError(
-                f"Two of the chosen models use label {structure.value} for different structures "
-                f"({owners[structure.value]}, {structure.name}): run them one after the other."
-            )
-        owners[structure.value] = structure.name
-    return tuple(sorted(by_name.values(), key=lambda structure: structure.value))
+    def _options(self, sampled_by: str) -> dict[str, object]:
+        """For the provenance."""
+        options = {
+            # Where it ended up: a group that ran out of memory has moved to the CPU and stays there.
+            "device": ", ".join(dict.fromkeys(str(group.device) for group in self.groups)),
+            "precision": precision_name(self.dtype),
+            "tta": self.tta,
+            "skip_outside": self.skip_outside,
+            "calibrated": bool(calibrations_of(self.roster.rules)),
+        }
+        if any(isinstance(group, NnunetGroup) for group in self.groups):
+            options["accumulate"] = self.accumulate
+        if self.roster.ensemble is not None:
+            options |= {"average": self.roster.average, "weights": list(self.roster.weights)}
+        if self.windows.step is not None:
+            options["window_step"] = self.windows.step
+        if self.windows.skip_empty:
+            options["skip_windows"] = True
+        return options | ({"sampled_by": sampled_by} if sampled_by else {})

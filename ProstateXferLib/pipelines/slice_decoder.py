@@ -6,7 +6,7 @@ otherwise need gigabytes for them.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ProstateXferLib.networks.mr_dinov3 import MRDINOv3
 from ProstateXferLib.pipelines.device import AdaptiveRunner
+from ProstateXferLib.pipelines.mirroring import mirroring_name
 from ProstateXferLib.pipelines.regions import body_threshold, body_tokens, dilate, tokens_near
 from ProstateXferLib.pipelines.tiling import Tiling
 from ProstateXferLib.progress import Progress
@@ -49,6 +50,11 @@ class _Encoded:
     body: Tensor | None
 
 
+def mirroring_names(tta: bool) -> list[str]:
+    """For people, in the order in which a `SliceDecoder` runs them."""
+    return [mirroring_name(axes) for axes in (_MIRRORS if tta else _MIRRORS[:1])]
+
+
 class SliceDecoder:
     """Runs the heads of one network over prepared slices.
 
@@ -68,10 +74,27 @@ class SliceDecoder:
         self.within = [task for task in tasks if task.within is not None]
         self.mirrors = _MIRRORS if tta else _MIRRORS[:1]
 
-    def run(self, slices: Tensor, runner: AdaptiveRunner, progress: Progress) -> dict[str, Tensor]:
-        """Normalised slices (z, H, W) on the CPU -> head name -> logits (z, K, H, W), fp32, on the CPU."""
+    def run(
+        self,
+        slices: Tensor,
+        runner: AdaptiveRunner,
+        progress: Progress,
+        *,
+        mirrored: dict[str, list[Tensor]] | None = None,
+    ) -> dict[str, Tensor]:
+        """Normalised slices (z, H, W) on the CPU -> head name -> logits (z, K, H, W), fp32, on the CPU.
+
+        Args:
+            slices: of one study.
+            runner: runs batches of tiles.
+            progress: told which slice is done.
+            mirrored: filled with head name -> the logits of every mirroring alone, in the order of `mirroring_names`;
+                tokens are chosen by the mean of all. Needs as much memory again for each.
+        """
         count, shape = len(slices), tuple(slices.shape[1:])
         results = {t.head: torch.empty(count, t.classes, *shape) for t in (*self.whole, *self.within)}
+        if mirrored is not None:
+            mirrored |= {name: [torch.empty_like(mean) for _ in self.mirrors] for name, mean in results.items()}
         threshold = body_threshold(slices)
         together = max(1, runner.batch_size // (len(self.tiling.starts) * len(self.mirrors)))
         # A lesion head waits until the gland is known in the slices above, too.
@@ -79,10 +102,10 @@ class SliceDecoder:
         waiting: deque[_Encoded] = deque()
         for start in range(0, count, together):
             encoded = self._encode(slices[start : start + together], start, threshold, runner)
-            self._decode(self.whole, encoded, results, runner)
+            self._decode(self.whole, encoded, results, runner, mirrored)
             waiting.append(encoded)
             while waiting and (encoded.stop == count or waiting[0].stop + reach <= encoded.stop):
-                self._decode(self.within, waiting.popleft(), results, runner)
+                self._decode(self.within, waiting.popleft(), results, runner, mirrored)
             progress.update("segment", encoded.stop / count, f"slice {encoded.stop} of {count}")
         return results
 
@@ -95,12 +118,23 @@ class SliceDecoder:
         return _Encoded(start, start + len(part), tokens, body)
 
     def _decode(
-        self, tasks: Sequence[HeadTask], encoded: _Encoded, results: dict[str, Tensor], runner: AdaptiveRunner
+        self,
+        tasks: Sequence[HeadTask],
+        encoded: _Encoded,
+        results: dict[str, Tensor],
+        runner: AdaptiveRunner,
+        mirrored: dict[str, list[Tensor]] | None,
     ) -> None:
-        """Put the logits of these heads into `results`."""
+        """Put the logits of these heads into `results`, and those of single mirrorings into `mirrored`."""
+        here = slice(encoded.start, encoded.stop)
         for task in tasks:
-            logits = self._head_logits(task, encoded.tokens, self._where(task, encoded, results), runner)
-            results[task.head][encoded.start : encoded.stop] = self.tiling.blend(logits).cpu()
+            total = None
+            parts = self._head_logits(task, encoded.tokens, self._where(task, encoded, results), runner)
+            for index, logits in enumerate(parts):
+                total = logits if total is None else total.to(logits.device) + logits
+                if mirrored is not None:
+                    mirrored[task.head][index][here] = self.tiling.blend(logits).cpu()
+            results[task.head][here] = self.tiling.blend(total / len(self.mirrors)).cpu()
 
     def _where(self, task: HeadTask, encoded: _Encoded, results: dict[str, Tensor]) -> Tensor | None:
         """Tokens (tiles, N) to decode, None for all."""
@@ -117,19 +151,18 @@ class SliceDecoder:
         near = self.tiling.cut(dilate(torch.stack(found), task.margin_px).float())
         return tokens_near(near[:, 0] > 0, 0).to(encoded.body.device)
 
-    def _head_logits(self, task: HeadTask, tokens: Tensor, where: Tensor | None, runner: AdaptiveRunner) -> Tensor:
-        """Tokens of all mirrorings -> logits (tiles, K, h, w), mirrored back and averaged."""
+    def _head_logits(
+        self, task: HeadTask, tokens: Tensor, where: Tensor | None, runner: AdaptiveRunner
+    ) -> Iterator[Tensor]:
+        """Tokens of all mirrorings -> for each mirroring logits (tiles, K, h, w), mirrored back."""
         parts = tokens.chunk(len(self.mirrors))
         rows, columns = self.tiling.tile_yx[0] // 16, self.tiling.tile_yx[1] // 16
-        total = None
         for part, axes in zip(parts, self.mirrors, strict=True):
             chosen = torch.ones(part.shape[:2], dtype=torch.bool, device=part.device) if where is None else where
             if axes:
                 chosen = chosen.view(-1, rows, columns).flip(axes).flatten(1)
             logits = self._decoded(task.head, part, chosen, runner)
-            logits = logits.flip(axes) if axes else logits
-            total = logits if total is None else total.to(logits.device) + logits
-        return total / len(self.mirrors)
+            yield logits.flip(axes) if axes else logits
 
     def _decoded(self, head: str, tokens: Tensor, chosen: Tensor, runner: AdaptiveRunner) -> Tensor:
         """Logits (tiles, K, h, w) of the chosen tokens; run in batches, because decoding needs the most memory."""

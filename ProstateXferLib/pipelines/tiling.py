@@ -35,13 +35,20 @@ class Tiling:
     starts: tuple[tuple[int, int], ...]
 
     @classmethod
-    def of(cls, size_yx: tuple[int, int], tile_yx: tuple[int, int] | None, multiple: int = 16) -> "Tiling":
+    def of(
+        cls,
+        size_yx: tuple[int, int],
+        tile_yx: tuple[int, int] | None,
+        multiple: int = 16,
+        *,
+        step: float = STEP,
+    ) -> "Tiling":
         """Tiles of `tile_yx`, or one tile that holds the whole slice (sides rounded up to `multiple`)."""
         if tile_yx is None:
             tile_yx = tuple(math.ceil(n / multiple) * multiple for n in size_yx)
         padded = tuple(max(n, t) for n, t in zip(size_yx, tile_yx, strict=True))
         before = tuple((p - n) // 2 for p, n in zip(padded, size_yx, strict=True))
-        rows, columns = (tile_starts(p, t) for p, t in zip(padded, tile_yx, strict=True))
+        rows, columns = (tile_starts(p, t, step) for p, t in zip(padded, tile_yx, strict=True))
         return cls(size_yx, tile_yx, before, padded, tuple((r, c) for r in rows for c in columns))
 
     def cut(self, slices: Tensor) -> Tensor:
@@ -76,11 +83,16 @@ class Tiling:
 
 
 def tile_starts(size: int, tile: int, step: float = STEP) -> list[int]:
-    """First indices of the tiles along one axis, spread evenly from edge to edge."""
+    """First indices of the tiles along one axis, spread evenly from edge to edge.
+
+    The distance is divided first and multiplied afterwards, as nnU-Net does: the other order rounds some halves
+    otherwise.
+    """
     count = math.ceil((size - tile) / (tile * step)) + 1
     if count == 1:
         return [0]
-    return [round(i * (size - tile) / (count - 1)) for i in range(count)]
+    distance = (size - tile) / (count - 1)
+    return [round(distance * i) for i in range(count)]
 
 
 def gaussian_weight(tile: tuple[int, ...]) -> Tensor:

@@ -21,21 +21,19 @@ def probabilities_on_grid(logits: Tensor, study: NnunetStudy, plan: NnunetPlan, 
             Outside the crop the background has 1 and everything else 0.
     """
     axis = separate_axis(study.target_mm, study.spacing_mm, plan.force_separate_z)
-    cropped = resampled(logits.numpy(), study.crop.shape, order=plan.logits_order, axis=axis)
-    wide = torch.from_numpy(cropped).float()
+    wide = torch.from_numpy(resampled(logits.numpy(), study.crop.shape, order=plan.logits_order, axis=axis)).float()
     probabilities = (torch.sigmoid(wide) if regions else torch.softmax(wide, dim=0)).numpy()
+    del wide  # volumes of all classes are what a prediction needs most memory for: never more of them than needed
     whole = study.crop.paste(probabilities)
     if not regions:
         whole[0] = 1
         whole[(0, *study.crop.box)] = probabilities[0]
     backward = np.argsort(plan.transpose_forward)
     restored = whole.transpose(0, *(int(axis) + 1 for axis in backward))
-    return np.stack([_own_order(volume, study, plan) for volume in restored])
+    return np.stack([_own_order(volume, study) for volume in restored]) if plan.to_ras else restored
 
 
-def _own_order(volume: np.ndarray, study: NnunetStudy, plan: NnunetPlan) -> np.ndarray:
-    if not plan.to_ras:
-        return volume
+def _own_order(volume: np.ndarray, study: NnunetStudy) -> np.ndarray:
     oriented = sitk.DICOMOrient(study.grid.image(np.zeros(study.grid.shape_zyx, dtype=np.uint8)), "RAS")
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume))
     image.CopyInformation(oriented)

@@ -72,6 +72,12 @@ def test_nothing_but_the_file_is_left_behind(path, tmp_path):
     assert files_in(tmp_path) == ["größer 1.safetensors"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such rights")
+def test_who_may_read_other_files_of_the_user_may_read_it(path, tmp_path):
+    (tmp_path / "beside.txt").touch()
+    assert path.stat().st_mode == (tmp_path / "beside.txt").stat().st_mode
+
+
 def test_any_safetensors_reader_can_open_it(path, state):
     assert all(torch.equal(value, state[key]) for key, value in load_file(path).items())
 

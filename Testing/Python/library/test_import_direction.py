@@ -27,7 +27,19 @@ MAY_IMPORT = {
     "cohort": {"images", "networks", "checkpoints", "pipelines", "metrics", "reports"},
     "ensembles": {"images", "checkpoints", "metrics"},
     "evaluation": {"images", "checkpoints", "pipelines", "metrics", "reports"},
-    "studies": {"images", "networks", "checkpoints", "pipelines", "metrics", "reports", "evaluation", "training"},
+    "studies": {
+        *(
+            "images",
+            "networks",
+            "checkpoints",
+            "pipelines",
+            "metrics",
+            "reports",
+            "evaluation",
+            "ensembles",
+            "training",
+        ),
+    },
 }
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 # Modules beside the rooms, on which every room may stand; they know no room and no third-party package at file scope.

@@ -7,7 +7,8 @@ import torch
 
 from ProstateXferLib.checkpoints.card import Preprocessing
 from ProstateXferLib.images.intensity import IntensityRule
-from ProstateXferLib.pipelines.windows import Blend, Windows
+from ProstateXferLib.pipelines.blend import Blend, background_logits
+from ProstateXferLib.pipelines.windows import Windows
 
 RULE = IntensityRule("zscore")
 
@@ -16,11 +17,15 @@ def windows(shape, *, dimensions=3, **preprocessing):
     return Windows.of(shape, Preprocessing(RULE, **preprocessing), (2, 4, 4)[-dimensions:])
 
 
+def blend_of(cut, channels):
+    return Blend(cut, cut.weight(), classes=channels, device=torch.device("cpu"))
+
+
 def blended(cut, function, channels):
-    blend, padded = Blend(cut, channels), cut.padded(torch.zeros(1, *cut.shape_zyx))
+    blend, padded = blend_of(cut, channels), cut.padded(torch.zeros(1, *cut.shape_zyx))
     for start in cut.starts:
         blend.add(start, function(cut.cut(padded, [start])[0], start))
-    return blend.result()
+    return blend.result(background_logits([channels]))
 
 
 def test_starts_are_nnunets():
@@ -65,11 +70,11 @@ def test_what_is_cut_comes_back_where_it_was(dimensions, shape, blending):
     tile = {"tile_zyx": (4, 12, 8)} if dimensions == 3 else {"tile_yx": (12, 8)}
     cut = windows(shape, dimensions=dimensions, blending=blending, **tile)
     volume = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
-    blend, padded = Blend(cut, 2), cut.padded(volume)
+    blend, padded = blend_of(cut, 2), cut.padded(volume)
     for starts in cut.in_batches(3):
         for start, window in zip(starts, cut.cut(padded, starts), strict=True):
             blend.add(start, window)
-    assert torch.allclose(blend.result(), volume, atol=1e-6)
+    assert torch.allclose(blend.result(background_logits([2])), volume, atol=1e-6)
 
 
 def test_constant_blending_is_the_mean_and_gaussian_blending_trusts_the_middle():

@@ -176,7 +176,9 @@ def test_models_of_different_sequences_are_refused(tmp_path, random_state, segme
         )
         for name in ("T2w", "ADC")
     ]
-    with pytest.raises(ProstateXferError, match="takes T2w and 'tiny' takes ADC: models of different sequences"):
+    with pytest.raises(
+        ProstateXferError, match="takes T2w and 'tiny' takes ADC: only models with the same first sequence"
+    ):
         Segmenter(paths, device="cpu")
 
 

@@ -219,7 +219,13 @@ def test_provenance_names_model_options_versions_input_and_time(checkpoint, imag
     record = Segmenter(checkpoint, device="cpu", tta=True, skip_outside=False).predict(image).provenance
     sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert record.models == ({"name": "tiny", "sha256": sha256},)
-    assert record.options == {"device": "cpu", "precision": "fp32", "tta": True, "skip_outside": False}
+    assert record.options == {
+        "device": "cpu",
+        "precision": "fp32",
+        "tta": True,
+        "skip_outside": False,
+        "calibrated": False,
+    }
     assert record.input_sha256 == {"T2w": image_sha256(image)}
     assert record.versions["prostatexfer"] == __version__
     assert record.versions["torch"] == torch.__version__

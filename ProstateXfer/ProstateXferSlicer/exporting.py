@@ -27,6 +27,7 @@ from ProstateXferSlicer.work.job import Job, JobOutcome, JobWatcher
 _NODE_OF_OUTPUT = {
     "segmentation": "segmentation",
     "uncertainty": "uncertaintyMap",
+    "samples": "samples",
     "ct-from-mr": "syntheticCtFromMr",
     "ct-from-cbct": "syntheticCtFromCbct",
     "ct-from-mr-difference": "differenceFromMr",
@@ -118,7 +119,7 @@ class ReportExport(JobWatcher):
             run,
             case=run.case if source is None else source.GetName(),
             inputs=StudyInputs(**{name: self._input(name) for name in self._inputsOf(run)}),
-            outputs={key: self._output(key, name) for key, name in run.outputs.items() if key in _NODE_OF_OUTPUT},
+            outputs={key: self._output(key, name) for key, name in run.outputs.items() if self._isWanted(key)},
             measurements=tuple(measurementsOf(self._parameters)),
             edited=self._parameters.edited,
         ).write()
@@ -128,6 +129,12 @@ class ReportExport(JobWatcher):
         names = [name for name in run.inputs.given() if name != "reference_segmentation"]
         compared = self._parameters.usedReferenceSegmentation is not None
         return [*names, "reference_segmentation"] if compared else names
+
+    def _isWanted(self, key: str) -> bool:
+        """Whether an output belongs to the page; the samples are of the run, and not of what was edited since."""
+        if key == "samples":
+            return self._parameters.samples is not None and not self._parameters.edited
+        return key in _NODE_OF_OUTPUT
 
     def _input(self, name: str) -> Path:
         node, title = getattr(self._parameters, USED_INPUTS[name]), INPUT_TITLES[name]
@@ -145,7 +152,7 @@ class ReportExport(JobWatcher):
             raise ProstateXferError(
                 _("The {name} of the last run was removed from the scene: run again.").format(name=key)
             )
-        if key == "segmentation":
+        if key in ("segmentation", "samples"):
             segmentationFile(node, self._folder / name)
         else:
             write_image(imageOfVolume(node, key), self._folder / name)

@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -11,7 +12,7 @@ from ProstateXferLib.cohort.reference import Reference, matched_reference
 from ProstateXferLib.cohort.result import measurement_from_json
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.metrics.measure import measure
-from ProstateXferLib.metrics.measurement import Measurement
+from ProstateXferLib.metrics.measurement import SAMPLE_FIELDS, Measurement
 from ProstateXferLib.pipelines.segmentation import Segmentation
 from ProstateXferLib.progress import Progress, SilentProgress
 from ProstateXferSlicer.scene.centroids import writeCentroids
@@ -25,7 +26,8 @@ def remeasure(parameters: Any, progress: Progress | None = None) -> list[Measure
     """Measure the segments, edits included; brings table, centroids and plot up to date and returns the rows.
 
     The library measures and compares here as it does in a run. `progress` is told what the user must know about the
-    reference; `parameters.edited` is set where the segments are no longer those of the run.
+    reference; `parameters.edited` is set where the segments are no longer those of the run. Until then the rows keep
+    what the samples of the run said; an edited segmentation has no samples, and nothing of them is left.
 
     Raises:
         ProstateXferError: segmentation or image is gone, or cannot be measured.
@@ -36,12 +38,15 @@ def remeasure(parameters: Any, progress: Progress | None = None) -> list[Measure
     found = segmentationOfNode(parameters.segmentation, image)
     segmentation = Segmentation(found.labels, found.structures)
     rows = _compared(segmentation, parameters.referenceSegmentation, image, progress or SilentProgress())
+    rowsOfRun = _rowsOfRun(parameters.studyRecord)
+    parameters.edited = parameters.edited or _state(rows) != _state(rowsOfRun)
+    if not parameters.edited:
+        rows = [_withSamples(row, ofRun) for row, ofRun in zip(rows, rowsOfRun, strict=True)]
     writeTable(rows, parameters.measurements)
     keepMeasurements(parameters, rows)
     if parameters.centroids is not None:
         writeCentroids(rows, parameters.centroids)
     parameters.usedReferenceSegmentation = parameters.referenceSegmentation
-    parameters.edited = parameters.edited or _state(rows) != _state(_rowsOfRun(parameters.studyRecord))
     return rows
 
 
@@ -55,6 +60,11 @@ def _compared(segmentation: Segmentation, referenceNode: Any, image: Any, progre
 
 def _rowsOfRun(record: str) -> list[Measurement]:
     return [measurement_from_json(values) for values in json.loads(record)["measurements"]] if record else []
+
+
+def _withSamples(row: Measurement, ofRun: Measurement) -> Measurement:
+    """The row with what the samples of the run said of the same voxels."""
+    return replace(row, **{name: getattr(ofRun, name) for name in SAMPLE_FIELDS})
 
 
 def _state(rows: Sequence[Measurement]) -> list[tuple]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files that make up a study."""
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,26 @@ INPUT_TITLES = {
 }
 SEQUENCE_OF = {"t2w": "T2w", "adc": "ADC", "high_b": "high-b", "cbct": "CBCT"}
 """What a model card calls the inputs that a network can see."""
-_SPELLINGS = {"t2w": "t2w", "t2": "t2w", "adc": "adc", "highb": "high_b", "hbv": "high_b", "cbct": "cbct"}
+# T2* is another sequence, and coronal or sagittal T2w images are others than the axial one: none of them stands here.
+_SPELLINGS = {
+    "t2w": ("t2", "t2w", "t2wi", "t2weighted", "mrt2", "t2mr", "t2mri", "axt2", "t2ax", "t2axial", "axialt2", "t2tra"),
+    "adc": ("adc", "adcmap", "mradc", "adcmr", "dwiadc", "axadc", "adcaxial"),
+    "high_b": ("highb", "hbv", "highbvalue", "highbdwi", "dwihighb", "dwi", "mrdwi", "axdwi"),
+    "cbct": ("cbct", "conebeamct"),
+}
+_FIELDS = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings}
+_B_VALUE = re.compile(r"(?:dwi)?b(\d{3,4})")
+# s/mm²; PI-RADS v2.1 (2019), section "DWI": a high b-value image has at least 1400.
+_HIGH_B_FROM = 1400
 
 
 def input_of_sequence(sequence: str) -> str | None:
-    """The field that holds a sequence of a model card ("T2w" -> "t2w", "HBV" -> "high_b"); None for any other."""
-    return _SPELLINGS.get("".join(sign for sign in sequence.lower() if sign.isalnum()))
+    """The field that holds a sequence of a model card ("T2w" -> "t2w", "HBV" -> "high_b"); None for any other.
+
+    The channel names of nnU-Net's dataset.json are free text, and often say how a channel is normalised ("noNorm",
+    "zscore", "CT") and not what it is: only what is known for one image of a prostate examination is taken for it.
+    """
+    plain = "".join(sign for sign in sequence.lower() if sign.isalnum() or sign == "*")
+    if match := _B_VALUE.fullmatch(plain):
+        return "high_b" if int(match[1]) >= _HIGH_B_FROM else None
+    return _FIELDS.get(plain)

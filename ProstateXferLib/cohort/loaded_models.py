@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models that stay loaded from one case to the next."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ProstateXferLib.checkpoints.ensemble_card import is_ensemble
+from ProstateXferLib.checkpoints.ensemble_members import find_member_paths
+from ProstateXferLib.checkpoints.file_states import FileStates, file_states
 from ProstateXferLib.checkpoints.loading import Checkpoint, load_checkpoint
 from ProstateXferLib.checkpoints.registry import resolve
+from ProstateXferLib.cohort.model_choice import cached_card
 from ProstateXferLib.cohort.options import StudyOptions, Task
 
 if TYPE_CHECKING:
@@ -17,15 +20,22 @@ class LoadedModels:
     """Checkpoints and pipelines by what they were made of: a batch loads each once."""
 
     def __init__(self) -> None:
-        self._checkpoints: dict[tuple[Path, int, int], Checkpoint] = {}
+        self._checkpoints: dict[tuple[FileStates, ...], Checkpoint] = {}
         self._segmenters: dict[tuple, Segmenter] = {}
         self._synthesizers: dict[tuple, Synthesizer] = {}
 
     def checkpoint(self, task: Task, options: StudyOptions) -> Checkpoint:
-        """The checkpoint that does a task; a file is read and hashed again only when it has changed."""
+        """The checkpoint that does a task; read and hashed again only when a file that it is made of has changed.
+
+        Those of an nnU-Net folder are its plans, its dataset and its folds, those of an ensemble also its members'.
+
+        Raises:
+            ProstateXferError: no such model, damaged, or an ensemble that lacks a member.
+        """
         path = resolve(options.model_of(task), options.models_folder)
-        status = path.stat()
-        key = (path, status.st_mtime_ns, status.st_size)
+        card = cached_card(path)
+        members = find_member_paths(card, path, options.models_folder) if is_ensemble(card) else ()
+        key = tuple(file_states(place) for place in (path, *members))
         if key not in self._checkpoints:
             self._checkpoints[key] = load_checkpoint(path)
         return self._checkpoints[key]
@@ -35,7 +45,14 @@ class LoadedModels:
         from ProstateXferLib.pipelines.segmenter import Segmenter
 
         checkpoint = self.checkpoint(task, options)
-        key = (checkpoint.sha256, options.device, options.precision, options.tta, options.decode_everything)
+        key = (
+            checkpoint.sha256,
+            options.device,
+            options.precision,
+            options.tta,
+            options.decode_everything,
+            options.uncertainty,
+        )
         if key not in self._segmenters:
             self._segmenters[key] = Segmenter(
                 checkpoint,
@@ -43,6 +60,8 @@ class LoadedModels:
                 tta=options.tta,
                 precision=options.precision,
                 skip_outside=not options.decode_everything,
+                samples=options.uncertainty,
+                models_folder=options.models_folder,
             )
         return self._segmenters[key]
 

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a report says about how its results were made: only what the models' own cards and the study say."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ProstateXferLib.cohort.result import StudyResult
 from ProstateXferLib.cohort.task import Task
 
 _NOT_STATED = ("", "not stated")
+# The others run over slices or volumes, as each model's arguments say.
+_SLICEWISE = ("mr_dinov3", "smp", "dgcf")
 _MEASURES = (
     "Labels lie on the image's own grid. Volumes count voxels; the prostate includes the DIL that touches it. "
     "Centroids are means of voxel centres in patient coordinates (mm)."
@@ -48,13 +50,23 @@ def models_warnings(result: StudyResult) -> list[str]:
 def _of_model(model: Mapping[str, Any]) -> str:
     tasks = " and ".join(Task(task).title for task in model["tasks"])
     title = f" ({model['title']})" if model.get("title") else ""
-    source = ", ".join(model["inputs"])
+    slicewise = "slice by slice " if model["architecture"] in _SLICEWISE else ""
+    source = _source(model["inputs"])
     range_hu = model.get("hu_range")
     span = f", {range_hu[0]:g} to {range_hu[1]:g} HU" if range_hu else ""
-    does = f"made slice by slice from {source}" if _is_synthesis(model) else f"segmented slice by slice on {source}"
+    does = f"made {slicewise}from {source}" if _is_synthesis(model) else f"segmented {slicewise}on {source}"
     citation = model.get("citation")
     cited = f" Citation: {citation.rstrip('.')}." if citation else ""
     return f"{tasks}: {does} by the model '{model['name']}'{title}{span}. {model['intended_use']}{cited}"
+
+
+def _source(sequences: Sequence[str]) -> str:
+    """ "T2w", or "T2w with ADC and high-b (…)"."""
+    first, *others = sequences
+    if not others:
+        return first
+    listed = others[0] if len(others) == 1 else f"{', '.join(others[:-1])} and {others[-1]}"
+    return f"{first} with {listed} (interpolated linearly on its grid where theirs differed)"
 
 
 def _is_synthesis(model: Mapping[str, Any]) -> bool:

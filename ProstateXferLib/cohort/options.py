@@ -10,11 +10,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ProstateXferLib.cohort.inputs import INPUT_TITLES, SEQUENCE_OF, StudyInputs, input_of_sequence
+from ProstateXferLib.cohort.inputs import INPUT_NAMES, INPUT_TITLES, StudyInputs, input_of_sequence
 from ProstateXferLib.cohort.task import Task
 from ProstateXferLib.errors import ProstateXferError
+
+if TYPE_CHECKING:
+    from ProstateXferLib.checkpoints.card import ModelCard
 
 __all__ = ["StudyInputs", "StudyOptions", "Task"]
 
@@ -26,6 +29,8 @@ _MODEL_FIELDS = {
     Task.CT_FROM_MR: "ct_from_mr_model",
     Task.CT_FROM_CBCT: "ct_from_cbct_model",
 }
+# The image of a task is one of several that there may be; the maps belong to it.
+_ASKED = {name: f"{'a' if name in ('t2w', 'cbct') else 'the'} {title}" for name, title in INPUT_TITLES.items()}
 # They say how fast or from where, and not what comes out; the files of the models have checksums of their own.
 _WITHOUT_EFFECT = ("threads", "models_folder", *_MODEL_FIELDS.values())
 
@@ -81,13 +86,10 @@ class StudyOptions:
         """
         if not self.tasks:
             return "Choose at least one task: Prostate, DIL, CT from MR or CT from CBCT."
-        return self._missing_images(inputs) or self.problem_of_options(inputs)
+        return self._missing_images(inputs) or self.problem_of_options()
 
-    def problem_of_options(self, inputs: StudyInputs | None = None) -> str | None:
-        """As `problem`, but without asking for images: what is wrong with a batch before its first case.
-
-        With `inputs` a model must find the sequences it takes among them.
-        """
+    def problem_of_options(self) -> str | None:
+        """As `problem`, but without asking for images: what is wrong with a batch before its first case."""
         if not _DEVICE.fullmatch(self.device):
             return f"The device '{self.device}' is not known: use auto, cpu, cuda, cuda:N or mps."
         if self.precision not in PRECISIONS:
@@ -96,7 +98,7 @@ class StudyOptions:
             return f"{self.threads} CPU threads cannot be used: choose at least 1."
         if self.models_folder is not None and not self.models_folder.expanduser().is_dir():
             return f"The models folder '{self.models_folder}' does not exist: choose another one or none."
-        problems = (self._problem_of_model(task, inputs) for task in self.tasks)
+        problems = (self._fitting_model(task)[1] for task in self.tasks)
         return next((problem for problem in problems if problem), None)
 
     def to_arguments(self) -> list[str]:
@@ -130,32 +132,41 @@ class StudyOptions:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def _missing_images(self, inputs: StudyInputs) -> str | None:
-        """ "Choose a T2w image for Prostate and DIL and a CBCT for CT from CBCT." """
-        given = {SEQUENCE_OF[name] for name in inputs.given() if name in SEQUENCE_OF}
-        wanted: dict[str, list[str]] = {}
+        """ "Choose a T2w image and the ADC map for DIL, or another model: 'mine' takes T2w and ADC." """
+        given = inputs.given()
+        lacking: dict[str, list[str]] = {}
+        readers: dict[str, tuple[str, ...]] = {}
         for task in self.tasks:
-            if task.sequence not in given:
-                wanted.setdefault(task.sequence, []).append(task.title)
-        titles = {"T2w": "a T2w image", "CBCT": "a CBCT"}
-        parts = [f"{titles[sequence]} for {_listed(tasks)}" for sequence, tasks in wanted.items()]
-        return f"Choose {', and '.join(parts)}." if parts else None
+            card, own = self._fitting_model(task)[0], input_of_sequence(task.sequence)
+            read = [] if card is None else [input_of_sequence(sequence) for sequence in card.inputs]
+            missing = [name for name in dict.fromkeys([own, *read]) if name not in given]
+            for name in missing:
+                lacking.setdefault(name, []).append(task.title)
+            if any(name != own for name in missing):
+                readers[card.name] = card.inputs
+        if not lacking:
+            return None
+        together: dict[tuple[str, ...], list[str]] = {}
+        for name in sorted(lacking, key=INPUT_NAMES.index):
+            together.setdefault(tuple(lacking[name]), []).append(_ASKED[name])
+        parts = [f"{_listed(images)} for {_listed(titles)}" for titles, images in together.items()]
+        asked = f"Choose {', and '.join(parts)}"
+        if not readers:
+            return f"{asked}."
+        takes = _listed([f"'{name}' takes {_listed(sequences)}" for name, sequences in readers.items()])
+        return f"{asked}, or {'another model' if len(readers) == 1 else 'other models'}: {takes}."
 
-    def _problem_of_model(self, task: Task, inputs: StudyInputs | None) -> str | None:
-        from ProstateXferLib.cohort.model_choice import card_of, why_not
+    def _fitting_model(self, task: Task) -> tuple["ModelCard | None", str | None]:
+        """The card of the model for a task, or None and why it cannot do it."""
+        from ProstateXferLib.cohort.model_choice import card_of
+        from ProstateXferLib.cohort.model_fit import why_not
 
         try:
             card = card_of(self.model_of(task), self.models_folder)
         except ProstateXferError as error:
-            return str(error)
-        if reason := why_not(card, task):
-            return reason
-        if inputs is None:
-            return None
-        sequence = card.inputs[0]
-        if getattr(inputs, input_of_sequence(sequence)) is None:
-            title = INPUT_TITLES[input_of_sequence(sequence)]
-            return f"The model '{card.name}' takes {sequence}: choose the {title}, or another model for {task.title}."
-        return None
+            return None, str(error)
+        reason = why_not(card, task)
+        return (card, None) if reason is None else (None, reason)
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -2,27 +2,33 @@
 """The page of a study folder: its inputs are read from where study.json says they are, the rest lies beside it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import SimpleITK as sitk
 
+from ProstateXferLib.cohort.calibrations import calibrations_of
 from ProstateXferLib.cohort.ct_comparison import compare_cts
 from ProstateXferLib.cohort.inputs import INPUT_TITLES
 from ProstateXferLib.cohort.methods import methods_of, models_warnings
 from ProstateXferLib.cohort.reference import matched_reference, read_reference
 from ProstateXferLib.cohort.result import StudyResult
+from ProstateXferLib.cohort.sample_file import read_samples
 from ProstateXferLib.cohort.task import Task
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.grid import Grid, resample_to_grid
 from ProstateXferLib.images.io import read_image
 from ProstateXferLib.images.segmentation_file import read_segmentation
+from ProstateXferLib.metrics.measurement import without_samples
 from ProstateXferLib.pipelines.provenance import image_sha256
+from ProstateXferLib.pipelines.sample import Sample
 from ProstateXferLib.reports.page import Page
 from ProstateXferLib.reports.study_page import Study, SyntheticResult, study_page
 
 EDITED = "The segmentation was edited by a person after the run."
+NO_RANGE = "Ranges of volume and numbers of samples that see a lesion were those of the run, and are left out."
 _SOURCE_OF = {Task.CT_FROM_MR: "t2w", Task.CT_FROM_CBCT: "cbct"}
 
 
@@ -35,24 +41,29 @@ def study_report(folder: Path) -> Page:
     result = StudyResult.read(folder)
     inputs = _Inputs(result)
     segmentation = reference = uncertainty = image = None
+    samples: tuple[Sample, ...] = ()
     if "segmentation" in result.outputs:
         image = inputs.image("t2w")
         segmentation = _segmentation(result, image)
         reference = _reference(result, segmentation)
         uncertainty = _output(result, "uncertainty") if "uncertainty" in result.outputs else None
+        samples = _samples(result, Grid.of(image))
     synthetic = [_synthetic(result, task, inputs) for task in _SOURCE_OF if task.value in result.outputs]
-    edited = [EDITED] if result.edited else []
+    edited = [f"{EDITED} {NO_RANGE}" if result.sampled_by else EDITED] if result.edited else []
     page = Study(
         title=result.case if result.case != "study" else "ProstateXfer study",
         subtitle=", ".join(path.name for path in result.inputs.given().values()),
         image=image,
         segmentation=segmentation,
-        measurements=result.measurements,
+        measurements=without_samples(result.measurements) if result.edited else result.measurements,
         reference=reference,
         synthetic=synthetic,
         warnings=[*edited, *result.warnings, *inputs.changed, *models_warnings(result)],
         provenance=_provenance(result),
         uncertainty=uncertainty,
+        calibrations=calibrations_of(result.models),
+        samples=samples,
+        sampled_by=result.sampled_by,
         methods=methods_of(result),
     )
     return study_page(page)
@@ -87,13 +98,26 @@ def _output(result: StudyResult, key: str) -> sitk.Image:
     return read_image(path)
 
 
+def _samples(result: StudyResult, grid: Grid) -> tuple[Sample, ...]:
+    """What the samples of the run found, on the image's grid; none beside a segmentation that is no longer theirs."""
+    path = result.path("samples")
+    if path is None or result.edited:
+        return ()
+    if not path.is_file():
+        raise ProstateXferError(f"'{path}' is gone from the study folder: run the study again.")
+    return tuple(replace(sample, labels=_on_grid(sample.labels, grid)) for sample in read_samples(path))
+
+
+def _on_grid(labels: sitk.Image, grid: Grid) -> sitk.Image:
+    """The label map on the grid, which an editor may have left."""
+    return labels if Grid.of(labels).same_as(grid) else resample_to_grid(labels, grid, interpolation="nearest")
+
+
 def _segmentation(result: StudyResult, image: sitk.Image) -> Any:
-    """The segmentation on the image's grid, which an editor may have left."""
+    """The segmentation on the image's grid."""
     _output(result, "segmentation")
     labels, structures = read_segmentation(result.path("segmentation"))
-    grid = Grid.of(image)
-    if not Grid.of(labels).same_as(grid):
-        labels = resample_to_grid(labels, grid, interpolation="nearest")
+    labels = _on_grid(labels, Grid.of(image))
     return SimpleNamespace(labels=labels, structures=structures, names={s.value: s.name for s in structures})
 
 

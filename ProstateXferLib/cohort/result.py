@@ -30,9 +30,10 @@ class StudyResult:
         options: what was asked for.
         image_sha256: input name -> hash over voxels and geometry (`pipelines.provenance.image_sha256`).
         file_sha256: input name -> hash over the file's bytes (of a folder: over its files' names and bytes).
-        outputs: key -> file name in the folder. Keys: segmentation, uncertainty, ct-from-mr, ct-from-cbct,
+        outputs: key -> file name in the folder. Keys: segmentation, uncertainty, samples, ct-from-mr, ct-from-cbct,
             ct-from-mr-difference, ct-from-cbct-difference, measurements.
         measurements: rows as `metrics.measure` gives them.
+        sampled_by: what the samples are that the rows tell of ("members", "folds", "mirrorings"); "" without samples.
         synthesis: "ct-from-mr" or "ct-from-cbct" -> errors in HU and the compared share; empty without a reference CT.
         warnings: what the user must know, in the order in which it arose.
         provenance: "segmentation", "ct-from-mr" or "ct-from-cbct" -> models, versions, device, seconds (`Provenance`).
@@ -55,6 +56,7 @@ class StudyResult:
     models: tuple[Mapping[str, Any], ...] = ()
     seconds: float = 0.0
     edited: bool = False
+    sampled_by: str = ""
 
     def path(self, output: str) -> Path | None:
         """The file of an output, None where the study has no such output."""
@@ -83,6 +85,7 @@ class StudyResult:
                 "options": self.options.to_json(),
                 "outputs": self.outputs,
                 "measurements": [asdict(row) for row in self.measurements],
+                "sampled_by": self.sampled_by,
                 "synthesis": self.synthesis,
                 "warnings": self.warnings,
                 "provenance": self.provenance,
@@ -132,6 +135,7 @@ class StudyResult:
             file_sha256=_known(inputs, "file_sha256"),
             outputs=values["outputs"],
             measurements=tuple(measurement_from_json(row) for row in values["measurements"]),
+            sampled_by=values.get("sampled_by", ""),  # earlier studies have none
             synthesis=values["synthesis"],
             warnings=tuple(values["warnings"]),
             provenance=values["provenance"],

@@ -17,6 +17,7 @@ from ProstateXferLib.cohort.loaded_models import LoadedModels
 from ProstateXferLib.cohort.options import StudyOptions, Task
 from ProstateXferLib.cohort.reference import Reference, matched_reference, read_reference
 from ProstateXferLib.cohort.result import StudyResult, plain
+from ProstateXferLib.cohort.sample_file import write_samples
 from ProstateXferLib.cohort.study_folder import OUTPUT_FILES, check_study_folder, new_study_folder
 from ProstateXferLib.cohort.study_images import StudyImages, read_study_images, used_inputs, warn_of_unused
 from ProstateXferLib.cohort.study_progress import StudyProgress
@@ -25,8 +26,10 @@ from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.io import write_image
 from ProstateXferLib.metrics.measure import measure
 from ProstateXferLib.metrics.measurement import Measurement
+from ProstateXferLib.metrics.missed_lesions import missed_lesions
 from ProstateXferLib.pipelines.segmentation import Segmentation
 from ProstateXferLib.progress import Progress, SilentProgress
+from ProstateXferLib.reports.missed_lesion_text import missed_lesion_warnings
 
 READING, MEASURING, WRITING = "Reading the images", "Measuring", "Writing"
 # About the seconds of the shipped models for 19 slices on one CPU core; nothing but the bar depends on them.
@@ -41,6 +44,7 @@ class _Findings:
 
     segmentation: Segmentation | None = None
     measurements: tuple[Measurement, ...] = ()
+    sampled_by: str = ""
     images: dict[str, sitk.Image] = field(default_factory=dict)
     synthesis: dict[str, dict[str, float | None]] = field(default_factory=dict)
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -73,9 +77,7 @@ def run_study(
     folder, inputs = Path(folder), inputs.absolute()
     check_study_folder(folder)
     run = _Run.of(options, models or LoadedModels(), progress or SilentProgress())
-    run.watch.begin(READING)
-    images = read_study_images(inputs, options, run.watch)
-    warn_of_unused(images, run.cards_of_mr, run.watch)
+    images = _read_images(inputs, run)
     findings = _synthesize(_segment(images, _read_reference(inputs, options), run), images, run)
     with new_study_folder(folder) as temporary:
         result = StudyResult(
@@ -87,6 +89,7 @@ def run_study(
             file_sha256=images.file_sha256,
             outputs=_write(findings, temporary, run.watch),
             measurements=findings.measurements,
+            sampled_by=findings.sampled_by,
             synthesis=findings.synthesis,
             warnings=tuple(run.watch.warnings),
             provenance=plain(findings.provenance),
@@ -118,6 +121,14 @@ class _Run:
     def cards_of_mr(self) -> list[ModelCard]:
         """The cards of the models that see the MR."""
         return [checkpoint.card for task, checkpoint in self.checkpoints.items() if task is not Task.CT_FROM_CBCT]
+
+
+def _read_images(inputs: StudyInputs, run: _Run) -> StudyImages:
+    """The images of the study; tells which no model uses."""
+    run.watch.begin(READING)
+    images = read_study_images(inputs, run.options, run.watch)
+    warn_of_unused(images, run.cards_of_mr, run.watch)
+    return images
 
 
 def segmenting(tasks: tuple[Task, ...]) -> str:
@@ -165,11 +176,15 @@ def _segment(images: StudyImages, reference: Reference | None, run: _Run) -> _Fi
     segmentation = parts[0] if len(parts) == 1 else gland_with_lesions(*parts, run.watch)
     matched = None if reference is None else matched_reference(reference, segmentation, run.watch)
     rows = measure(segmentation, reference=None if matched is None else matched.labels)
+    for warning in missed_lesion_warnings(missed_lesions(segmentation), segmentation.sampled_by):
+        run.watch.warn(warning)
     run.watch.update(MEASURING, 0.5)
     maps = {"uncertainty": uncertainty_map(segmentation.probabilities.values())} if run.options.uncertainty else {}
     return _Findings(
         segmentation=segmentation,
         measurements=tuple(rows if matched is None else matched.without_unknown(rows)),
+        # Two models with a structure each are samples of nothing.
+        sampled_by=segmentation.sampled_by if any(row.samples for row in rows) else "",
         images=maps,
         provenance={"segmentation": segmentation.provenance.to_dict()},
     )
@@ -207,6 +222,9 @@ def _write(findings: _Findings, folder: Path, watch: StudyProgress) -> dict[str,
         outputs["segmentation"] = findings.segmentation.write(folder / OUTPUT_FILES["segmentation"]).name
         table = write_measurements_csv(findings.measurements, folder / OUTPUT_FILES["measurements"])
         outputs["measurements"] = table.name
+        if findings.sampled_by:
+            path = folder / OUTPUT_FILES["samples"]
+            outputs["samples"] = write_samples(findings.segmentation.samples, path).name
     for number, (key, image) in enumerate(findings.images.items(), start=1):
         watch.begin(WRITING)  # the last chance to stop between two files
         outputs[key] = write_image(image, folder / OUTPUT_FILES[key]).name
@@ -234,6 +252,7 @@ def _model_summaries(checkpoints: Mapping[Task, Checkpoint]) -> tuple[dict[str, 
                 "licence": card.licence,
                 "citation": card.citation,
                 "intended_use": card.intended_use,
+                "calibration": [calibration.to_json() for calibration in card.calibration],
             },
         )
         summary["tasks"].append(task.value)

@@ -14,6 +14,7 @@ from ProstateXferLib.errors import ProstateXferError
 OUTPUT_FILES = {
     "segmentation": "segmentation.seg.nrrd",
     "uncertainty": "uncertainty.nii.gz",
+    "samples": "samples.seg.nrrd",
     "ct-from-mr": "ct-from-mr.nii.gz",
     "ct-from-cbct": "ct-from-cbct.nii.gz",
     "ct-from-mr-difference": "ct-from-mr-difference.nii.gz",

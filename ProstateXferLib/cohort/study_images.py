@@ -32,15 +32,17 @@ class StudyImages:
     file_sha256: Mapping[str, str] = field(default_factory=dict)
 
     def for_model(self, card: ModelCard) -> dict[str, sitk.Image]:
-        """What a pipeline takes: sequence name -> image; diffusion maps on the grid of the T2w image."""
-        chosen = {}
-        for sequence in card.inputs:
-            name = input_of_sequence(sequence)
-            image = self.images[name]
-            if name in ("adc", "high_b"):
-                grid = Grid.of(self.images["t2w"])
-                image = image if Grid.of(image).same_as(grid) else resample_to_grid(image, grid)
-            chosen[sequence] = image
+        """What a pipeline takes: sequence name -> image; the result lies on the grid of the T2w image or the CBCT.
+
+        The pipeline brings the other sequences onto the grid of the first, after their intensity rule where the model's
+        preprocessing says so: they go to it as they are. A diffusion map that comes first is brought onto the T2w grid.
+        """
+        chosen = {sequence: self.images[input_of_sequence(sequence)] for sequence in card.inputs}
+        first = card.inputs[0]
+        if input_of_sequence(first) in ("adc", "high_b"):
+            grid = Grid.of(self.images["t2w"])
+            if not Grid.of(chosen[first]).same_as(grid):
+                chosen[first] = resample_to_grid(chosen[first], grid)
         return chosen
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Only the structures of the ticked tasks, from one segmentation or from two that were made by different models."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from ProstateXferLib.images.structures import PROSTATE, Structure
 from ProstateXferLib.images.whole_structure import whole_structure_mask
 from ProstateXferLib.metrics.naming import gland_of, is_lesion, resolve_structures
 from ProstateXferLib.pipelines.provenance import Provenance
+from ProstateXferLib.pipelines.sample import Sample, distinct_names
 from ProstateXferLib.pipelines.segmentation import Segmentation
 from ProstateXferLib.progress import Progress
 
@@ -21,33 +22,29 @@ _LARGEST_LABEL = 255
 
 
 def ticked_structures(segmentation: Segmentation, tasks: Sequence[Task]) -> Segmentation:
-    """The segmentation with lesions for the DIL task and everything else for the prostate task.
+    """The segmentation with lesions for the DIL task and everything else for the prostate task; its samples likewise.
 
     Where the lesions go, the gland they lie in stays whole: the voxels of those that touch it become gland.
     """
     described = resolve_structures((), None, segmentation.structures)
     found = [s for s in described if _is_found(s, described, segmentation)]
     kept = tuple(s for s in found if (Task.DIL if is_lesion(s) else Task.PROSTATE) in tasks)
-    labels = sitk.GetArrayFromImage(segmentation.labels)
-    reduced = np.where(np.isin(labels, [s.value for s in kept]), labels, 0).astype(labels.dtype)
-    gland = gland_of(kept)
-    if gland is not None:
-        whole = whole_structure_mask(labels, gland, described)
-        reduced[whole & (reduced == 0)] = gland.value
     return replace(
         segmentation,
-        labels=Grid.of(segmentation.labels).image(reduced),
+        labels=_reduced(segmentation.labels, kept, described),
         structures=kept,
         probabilities={
             s.name: segmentation.probabilities[s.name] for s in kept if s.name in segmentation.probabilities
         },
+        samples=_ticked_samples(segmentation.samples, {s.name for s in kept}),
     )
 
 
 def gland_with_lesions(prostate: Segmentation, dil: Segmentation, progress: Progress) -> Segmentation:
     """The gland of one model with the lesions of another in it, both on one grid and each cut to its task.
 
-    Lesions end at the gland: a volume that lay outside is cut off and told in cm³.
+    Lesions end at the gland: a volume that lay outside is cut off and told in cm³. The samples are those of both, each
+    with the structures of its own model, and the lesions in them end at the gland of the result, too.
     """
     gland = gland_of(prostate.structures) or PROSTATE
     labels = sitk.GetArrayFromImage(prostate.labels)
@@ -59,12 +56,48 @@ def gland_with_lesions(prostate: Segmentation, dil: Segmentation, progress: Prog
         free = _free_value(lesion, structures)
         labels[(lesions == lesion.value) & inside] = free
         structures.append(lesion.with_value(free))
+    cut = tuple(replace(s, labels=_within(s.labels, inside)) for s in dil.samples)
     return Segmentation(
         Grid.of(prostate.labels).image(labels),
         resolve_structures((), None, structures),
         {**prostate.probabilities, **dil.probabilities},
         _joined(prostate.provenance, dil.provenance),
+        samples=_with_own_names((*prostate.samples, *cut)),
+        sampled_by=" and ".join(dict.fromkeys(word for word in (prostate.sampled_by, dil.sampled_by) if word)),
     )
+
+
+def _with_own_names(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """The samples of two models, whose folds and mirrorings have the same names."""
+    names = distinct_names([sample.name for sample in samples])
+    return tuple(replace(sample, name=name) for sample, name in zip(samples, names, strict=True))
+
+
+def _ticked_samples(samples: Sequence[Sample], names: Container[str]) -> tuple[Sample, ...]:
+    """The samples with the structures of these names alone; those that know none of them are left out."""
+    ticked = []
+    for sample in samples:
+        described = resolve_structures((), None, sample.structures)
+        if kept := tuple(s for s in described if s.name in names):
+            ticked.append(replace(sample, labels=_reduced(sample.labels, kept, described), structures=kept))
+    return tuple(ticked)
+
+
+def _reduced(labels: sitk.Image, kept: Sequence[Structure], described: Sequence[Structure]) -> sitk.Image:
+    """The label map of the kept structures; the gland, if it is one of them, gets the voxels of lesions that go."""
+    labels_zyx = sitk.GetArrayFromImage(labels)
+    reduced = np.where(np.isin(labels_zyx, [s.value for s in kept]), labels_zyx, 0).astype(labels_zyx.dtype)
+    gland = gland_of(kept)
+    if gland is not None:
+        whole = whole_structure_mask(labels_zyx, gland, described)
+        reduced[whole & (reduced == 0)] = gland.value
+    return Grid.of(labels).image(reduced)
+
+
+def _within(labels: sitk.Image, inside_zyx: np.ndarray) -> sitk.Image:
+    """The label map without what lies outside a bool array (z, y, x)."""
+    labels_zyx = sitk.GetArrayViewFromImage(labels)
+    return Grid.of(labels).image(np.where(inside_zyx, labels_zyx, 0).astype(labels_zyx.dtype))
 
 
 def _is_found(structure: Structure, described: Sequence[Structure], segmentation: Segmentation) -> bool:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,17 +21,19 @@ _TERMINOLOGY_TAG = "TerminologyEntry"
 # Slicer keeps tags it does not know, but numbers the label values of each layer anew when it saves.
 _PART_OF_TAG = "ProstateXfer.PartOf"
 _VALUE_TAG = "ProstateXfer.LabelValue"
+_MAP_TAG = "ProstateXfer.LabelMap"
 _REPRESENTATION = "Binary labelmap"
 _LARGEST_LABEL = int(np.iinfo(np.uint16).max)
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """One segment of a file: where its voxels are, and what it is."""
+    """One segment of a file: where its voxels are, what it is, and to which of several label maps it belongs."""
 
     layer: int
     stored_value: int
     structure: Structure
+    map_name: str = ""
 
 
 def write_segmentation(labels: sitk.Image, structures: Sequence[Structure], path: Path | str) -> Path:
@@ -40,17 +42,31 @@ def write_segmentation(labels: sitk.Image, structures: Sequence[Structure], path
     A structure with parts is written whole, in a layer of its own where it overlaps them: the prostate segment in
     Slicer includes the lesion. Returns the path.
     """
-    path = Path(path)
-    if not path.name.lower().endswith(SEGMENTATION_SUFFIX):
-        raise ProstateXferError(f"Cannot write the segmentation '{path.name}'; its name must end in .seg.nrrd.")
-    labels_zyx = _label_array(labels)
-    _check_structures(labels_zyx, structures)
-    layers, layer_of = _layers(labels_zyx, structures)
-    grid = Grid.of(labels)
-    image = grid.image(layers[0]) if len(layers) == 1 else sitk.Compose([grid.image(layer) for layer in layers])
-    for key, text in _header(structures, layer_of, grid).items():
-        image.SetMetaData(key, text)
-    return write_image(image, path)
+    path = _checked_path(path)
+    layers, segments = _segments_of(labels, structures)
+    return _write(layers, segments, Grid.of(labels), path)
+
+
+def write_segmentations(maps: Mapping[str, tuple[sitk.Image, Sequence[Structure]]], path: Path | str) -> Path:
+    """Write several label maps of one grid, such as what several models found, into one file.
+
+    Each lies as by `write_segmentation` in layers of its own, its segments named "Prostate (name of the map)", so that
+    3D Slicer shows them all; `read_segmentations` gives the maps back. Returns the path.
+
+    Raises:
+        ProstateXferError: no map, maps on different grids, or what `write_segmentation` refuses.
+    """
+    path = _checked_path(path)
+    grids = [Grid.of(labels) for labels, _ in maps.values()]
+    if not grids or not all(grid.same_as(grids[0]) for grid in grids):
+        raise ProstateXferError("Label maps are written together when there is one at least and all share a grid.")
+    layers: list[np.ndarray] = []
+    segments: list[_Segment] = []
+    for number, (name, (labels, structures)) in enumerate(maps.items(), start=1):
+        own, described = _segments_of(labels, [_named_in_map(s, name, number) for s in structures])
+        segments += [replace(segment, layer=len(layers) + segment.layer, map_name=name) for segment in described]
+        layers += own
+    return _write(layers, segments, grids[0], path)
 
 
 def read_segmentation(path: Path | str) -> tuple[sitk.Image, tuple[Structure, ...]]:
@@ -60,6 +76,78 @@ def read_segmentation(path: Path | str) -> tuple[sitk.Image, tuple[Structure, ..
     values that several segments share (Slicer counts anew in each layer) are replaced by free ones.
     """
     path = Path(path)
+    image, layers, segments = _read(path)
+    if not segments:
+        if len(layers) > 1:
+            raise ProstateXferError(f"'{path}' holds several images and names no segments; give a label map.")
+        values = [int(v) for v in np.unique(layers[0]) if v]
+        return Grid.of(image).image(layers[0]), tuple(generic_structure(v) for v in values)
+    segments = _completed(segments)
+    labels_zyx = _flattened(layers, segments)
+    return Grid.of(image).image(labels_zyx), tuple(segment.structure for segment in segments)
+
+
+def read_segmentations(path: Path | str) -> dict[str, tuple[sitk.Image, tuple[Structure, ...]]]:
+    """The label maps of a file of `write_segmentations` by name, also after Slicer has saved it.
+
+    Raises:
+        ProstateXferError: a file that holds no such maps.
+    """
+    path = Path(path)
+    image, layers, segments = _read(path)
+    if not segments or not all(segment.map_name for segment in segments):
+        raise ProstateXferError(f"'{path}' does not hold several label maps; read it as one segmentation.")
+    maps = {}
+    for name in dict.fromkeys(segment.map_name for segment in segments):
+        own = [replace(s, structure=_named_alone(s.structure, name)) for s in segments if s.map_name == name]
+        own = _completed(own)
+        maps[name] = (Grid.of(image).image(_flattened(layers, own)), tuple(segment.structure for segment in own))
+    return maps
+
+
+def _checked_path(path: Path | str) -> Path:
+    path = Path(path)
+    if not path.name.lower().endswith(SEGMENTATION_SUFFIX):
+        raise ProstateXferError(f"Cannot write the segmentation '{path.name}'; its name must end in .seg.nrrd.")
+    return path
+
+
+def _segments_of(labels: sitk.Image, structures: Sequence[Structure]) -> tuple[list[np.ndarray], list[_Segment]]:
+    """The layers of a label map, and where each structure lies in them."""
+    labels_zyx = _label_array(labels)
+    _check_structures(labels_zyx, structures)
+    layers, layer_of = _layers(labels_zyx, structures)
+    return layers, [_Segment(layer_of[s.segment_id], s.value, s) for s in structures]
+
+
+def _write(layers: Sequence[np.ndarray], segments: Sequence[_Segment], grid: Grid, path: Path) -> Path:
+    dtype = np.result_type(*layers)
+    images = [grid.image(layer.astype(dtype)) for layer in layers]
+    image = images[0] if len(images) == 1 else sitk.Compose(images)
+    for key, text in _header(segments, grid).items():
+        image.SetMetaData(key, text)
+    return write_image(image, path)
+
+
+def _named_in_map(structure: Structure, map_name: str, number: int) -> Structure:
+    """The structure as one of several of its kind in a file."""
+    return replace(
+        structure,
+        name=f"{structure.name} ({map_name})",
+        segment_id=f"{structure.segment_id}_{number}",
+        part_of=structure.part_of and f"{structure.part_of} ({map_name})",
+    )
+
+
+def _named_alone(structure: Structure, map_name: str) -> Structure:
+    """What `_named_in_map` was given, but for the number in the segment id."""
+    ending = f" ({map_name})"
+    whole = structure.part_of and structure.part_of.removesuffix(ending)
+    return replace(structure, name=structure.name.removesuffix(ending), part_of=whole)
+
+
+def _read(path: Path) -> tuple[sitk.Image, list[np.ndarray], list[_Segment]]:
+    """A file's image, its layers (z, y, x) and the segments that its header describes."""
     image = read_image(path)
     if image.GetDimension() != 3:
         raise ProstateXferError(f"The segmentation '{path}' has {image.GetDimension()} dimensions; 3 are needed.")
@@ -68,13 +156,7 @@ def read_segmentation(path: Path | str) -> tuple[sitk.Image, tuple[Structure, ..
         _label_array(sitk.VectorIndexSelectionCast(image, layer) if _is_vector(image) else image, path)
         for layer in range(image.GetNumberOfComponentsPerPixel())
     ]
-    if not segments:
-        if len(layers) > 1:
-            raise ProstateXferError(f"'{path}' holds several images and names no segments; give a label map.")
-        values = [int(v) for v in np.unique(layers[0]) if v]
-        return Grid.of(image).image(layers[0]), tuple(generic_structure(v) for v in values)
-    labels_zyx = _flattened(layers, segments)
-    return Grid.of(image).image(labels_zyx), tuple(segment.structure for segment in segments)
+    return image, layers, segments
 
 
 def _is_vector(image: sitk.Image) -> bool:
@@ -132,7 +214,7 @@ def _layers(labels_zyx: np.ndarray, structures: Sequence[Structure]) -> tuple[li
     return layers, layer_of
 
 
-def _header(structures: Sequence[Structure], layer_of: dict[str, int], grid: Grid) -> dict[str, str]:
+def _header(segments: Sequence[_Segment], grid: Grid) -> dict[str, str]:
     """The key/value pairs Slicer's storage node reads.
 
     Every segment is given the extent of the whole image: Slicer cuts layers to these extents, and would save a
@@ -147,10 +229,13 @@ def _header(structures: Sequence[Structure], layer_of: dict[str, int], grid: Gri
         "Segmentation_MasterRepresentation": _REPRESENTATION,
         "Segmentation_SourceRepresentation": _REPRESENTATION,
     }
-    for index, structure in enumerate(structures):
+    for index, segment in enumerate(segments):
+        structure = segment.structure
         tags = f"{_TERMINOLOGY_TAG}:{structure.terminology}|{_VALUE_TAG}:{structure.value}|"
         if structure.part_of:
             tags += f"{_PART_OF_TAG}:{structure.part_of}|"
+        if segment.map_name:
+            tags += f"{_MAP_TAG}:{segment.map_name}|"
         header |= {
             f"Segment{index}_{key}": text
             for key, text in {
@@ -158,7 +243,7 @@ def _header(structures: Sequence[Structure], layer_of: dict[str, int], grid: Gri
                 "Name": structure.name,
                 "Color": " ".join(f"{c / 255:.9g}" for c in structure.color_rgb),
                 "LabelValue": str(structure.value),
-                "Layer": str(layer_of[structure.segment_id]),
+                "Layer": str(segment.layer),
                 "Extent": extent,
                 "Tags": tags,
                 "NameAutoGenerated": "0",
@@ -179,7 +264,7 @@ def _slicer_geometry(grid: Grid) -> str:
 
 
 def _segments(image: sitk.Image, path: Path) -> list[_Segment]:
-    """The segments the header describes, each with a label value of its own."""
+    """The segments the header describes."""
     segments: list[_Segment] = []
     while image.HasMetaDataKey(f"Segment{len(segments)}_ID"):
         index = len(segments)
@@ -187,8 +272,12 @@ def _segments(image: sitk.Image, path: Path) -> list[_Segment]:
             segments.append(_segment(image, index))
         except ValueError as error:
             raise ProstateXferError(f"Segment {index} of '{path}' is described wrongly; save it again.") from error
-    known = [segment.structure for segment in segments]
-    structures = _with_wholes(_with_own_values(known))
+    return segments
+
+
+def _completed(segments: Sequence[_Segment]) -> list[_Segment]:
+    """The segments of one label map, each with a label value of its own and with what codes tell of its whole."""
+    structures = _with_wholes(_with_own_values([segment.structure for segment in segments]))
     return [replace(segment, structure=s) for segment, s in zip(segments, structures, strict=True)]
 
 
@@ -217,7 +306,7 @@ def _segment(image: sitk.Image, index: int) -> _Segment:
         region=Code.from_triple(parts[5]),
         part_of=tags.get(_PART_OF_TAG),
     )
-    return _Segment(layer, value, structure)
+    return _Segment(layer, value, structure, tags.get(_MAP_TAG, ""))
 
 
 def _with_own_values(structures: Sequence[Structure]) -> list[Structure]:

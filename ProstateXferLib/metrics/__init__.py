@@ -24,6 +24,7 @@ from ProstateXferLib.metrics.lesion_strata import (
 from ProstateXferLib.metrics.lesions import detect_lesions
 from ProstateXferLib.metrics.measure import measure
 from ProstateXferLib.metrics.measurement import Measurement
+from ProstateXferLib.metrics.missed_lesions import MissedLesion, missed_lesions
 from ProstateXferLib.metrics.overlap import (
     OverlapCounts,
     dice,
@@ -76,6 +77,7 @@ __all__ = [
     "Lesion",
     "LesionDetection",
     "Measurement",
+    "MissedLesion",
     "OverlapCounts",
     "PicaiScore",
     "RootMeanSquareError",
@@ -112,6 +114,7 @@ __all__ = [
     "max_diameter_mm",
     "me_hu",
     "measure",
+    "missed_lesions",
     "overlap_counts",
     "paired_wilcoxon",
     "picai_score",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from ProstateXferLib.metrics.masks import bounding_box, check_same_grid
 from ProstateXferLib.metrics.measurement import Measurement
 from ProstateXferLib.metrics.naming import gland_of, is_lesion, resolve_structures
 from ProstateXferLib.metrics.pieces import Piece
+from ProstateXferLib.metrics.sample_agreement import SampleAgreement, sample_agreement
+from ProstateXferLib.metrics.sampled_labels import SampledLabels
 
 __all__ = ["Measurement", "measure"]
 
@@ -39,6 +42,8 @@ def measure(labels: Any, names: Mapping[int, str] | None = None, reference: Any 
       overlaps none, with the one whose centroid is nearest (Dice 0 and a distance); if the reference has no lesion,
       with nothing (Dice 0, no distance). Two components may have the same partner and a missed reference lesion has
       no row of its own: this does not count detections.
+    * With `.samples` (what each ensemble member, fold or mirroring found alone) a structure has the range of their
+      volumes, and a lesion and each of its components how many samples see it (docs/ensembles.md, Samples).
     """
     image = _label_image(labels, "label map")
     truth = None if reference is None else _label_image(reference, "reference")
@@ -51,13 +56,16 @@ def measure(labels: Any, names: Mapping[int, str] | None = None, reference: Any 
     gland_piece = None if gland is None else study.whole(gland, structures)
     if gland_piece is not None and not gland_piece.voxel_count:
         gland_piece = None
+    sampled = SampledLabels(labels, structures) if getattr(labels, "samples", ()) else None
     rows = []
     for structure in structures:
         whole = gland_piece if structure is gland and gland_piece else study.whole(structure, structures)
         partner = None if truth is None else study.whole_reference(structure, structures)
-        rows.append(_row(structure, 0, whole, gland=gland_piece, reference=partner))
+        found = [_row(structure, 0, whole, gland=gland_piece, reference=partner)]
         if is_lesion(structure):
-            rows += _component_rows(structure, whole, gland_piece, partner)
+            found += _component_rows(structure, whole, gland_piece, partner)
+        agreement = None if sampled is None else sample_agreement(sampled.masks(structure))
+        rows += found if agreement is None else _with_samples(found, agreement)
     return rows
 
 
@@ -122,6 +130,20 @@ def _component_rows(
             partner = _partner(component, candidates) or _nothing(component.grid)
         rows.append(_row(structure, number, component, gland=gland, reference=partner))
     return rows
+
+
+def _with_samples(rows: Sequence[Measurement], agreement: SampleAgreement) -> list[Measurement]:
+    """The rows of one structure, whole and components, with what its samples say."""
+    whole = replace(
+        rows[0],
+        volume_low_cm3=agreement.volume_low_cm3,
+        volume_high_cm3=agreement.volume_high_cm3,
+        samples=agreement.samples,
+        seen_by=agreement.seen_by if len(rows) > 1 else None,
+    )
+    # Anatomy has no rows for its components, whose numbers stay unused.
+    components = zip(rows[1:], agreement.components_seen_by, strict=False)
+    return [whole, *(replace(row, samples=agreement.samples, seen_by=seen) for row, seen in components)]
 
 
 def _partner(component: Piece, candidates: Sequence[Piece]) -> Piece | None:

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """One row of the measurement table."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 Vector = tuple[float, float, float]
+SAMPLE_FIELDS = ("volume_low_cm3", "volume_high_cm3", "samples", "seen_by")
+"""What a measurement has from samples alone, and loses with the first edit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +17,7 @@ class Measurement:
     "Prostate", "DIL", "DIL L1". Positions and offsets are mm, LPS (to Left, Posterior, Superior) but for
     `centroid_ras`, which is the number a 3D Slicer slice view shows. A value that does not exist is None: everything
     geometric of an absent structure, everything about the gland where there is none, everything about a reference
-    where none was given.
+    where none was given, everything about samples where there are none.
     """
 
     structure: str
@@ -43,3 +46,15 @@ class Measurement:
     volume_difference_cm3: float | None = None
     """Volume of this minus volume of its reference."""
     centroid_distance_mm: float | None = None
+    volume_low_cm3: float | None = None
+    """Least volume of the whole structure among the samples (docs/ensembles.md, Samples); None for a component."""
+    volume_high_cm3: float | None = None
+    samples: int | None = None
+    """How many samples know the structure; None where fewer than two do, and with it all that samples tell."""
+    seen_by: int | None = None
+    """How many of them see this lesion, or any of its components; None for what is no lesion or was not found."""
+
+
+def without_samples(rows: Iterable[Measurement]) -> list[Measurement]:
+    """The rows of a segmentation that is no longer what its samples were averaged to: a person has edited it."""
+    return [replace(row, **dict.fromkeys(SAMPLE_FIELDS)) for row in rows]

@@ -14,6 +14,8 @@ import SimpleITK as sitk
 
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.metrics.froc import FrocCurve, froc_curve
+from ProstateXferLib.metrics.lesion_detection import LesionDetection
+from ProstateXferLib.metrics.lesions import detect_lesions
 from ProstateXferLib.metrics.masks import Mask, foreground, mask_pair
 from ProstateXferLib.metrics.optional_package import optional_package
 
@@ -66,31 +68,41 @@ def picai_score(
     component and 0 elsewhere; `detection_map` makes one of probabilities. "bayesian" takes the exam's confidence as
     1 - product of (1 - confidence) over its candidates.
 
-    picai_eval fails on a cohort without lesions and candidates and gives -0 for its AP with candidates alone; both are
-    NaN here.
+    The exams are judged by `detect_lesions` with the rule "picai", whose verdicts are the package's: its own loop looks
+    through the image once for every component, minutes for a map with thousands. The figures are the package's. It
+    fails on a cohort without lesions and candidates and gives -0 for its AP with candidates alone; both are NaN here.
+
+    Raises:
+        ProstateXferError: the package is missing, or a map has negative values or several confidences in a component.
     """
     package = picai_eval()
-    from picai_eval.eval import evaluate_case
-
     results: dict[int, list[tuple[int, float, float]]] = {}
     confidences: dict[int, float] = {}
     for number, (reference, prediction) in enumerate(pairs):
         truth, _ = mask_pair(reference, prediction)
         try:
-            results[number], confidences[number], *_ = evaluate_case(
-                y_det=_numbers(prediction),
-                y_true=truth.astype(np.int32),
+            exam = detect_lesions(
+                truth,
+                _numbers(prediction),
+                "picai",
                 min_overlap=min_overlap,
-                overlap_func=overlap,
-                case_confidence_func=case_confidence,
-                allow_unmatched_candidates_with_minimal_overlap=ignore_unmatched_overlapping,
+                overlap=overlap,
+                ignore_unmatched_overlapping=ignore_unmatched_overlapping,
             )
-        except ValueError as error:
-            raise ProstateXferError(
-                f"picai_eval refuses exam number {number + 1}: it needs a detection map without negative values and "
-                "with one confidence per component, which detection_map(probabilities) makes."
-            ) from error
+        except ProstateXferError as error:
+            raise ProstateXferError(f"Exam number {number + 1} cannot be judged: {error}") from error
+        results[number] = exam.results
+        confidences[number] = _case_confidence(exam, case_confidence)
     return _score(package, results, confidences)
+
+
+def _case_confidence(exam: LesionDetection, rule: str) -> float:
+    """One confidence for the exam from those of its candidates; 0 without one."""
+    if rule == "max":
+        return exam.case_confidence
+    if rule == "bayesian":
+        return 1 - math.prod(1 - candidate.confidence for candidate in exam.candidates)
+    raise ProstateXferError(f"The rule '{rule}' for an exam's confidence is unknown; use 'max' or 'bayesian'.")
 
 
 def picai_eval() -> ModuleType:

@@ -205,11 +205,15 @@ def _grey_window(volume: Volume, box: Sequence[slice]) -> tuple[float, float]:
 
 
 def _chosen_slices(volume: Volume, along: slice, count: int) -> list[int]:
-    """Evenly spread slice indices, some of which give way to the largest slice of each outline, small ones first."""
+    """Evenly spread slice indices, some of which give way to the largest slice of each outline, small ones first.
+
+    Thin outlines, of which there may be many, ask for none.
+    """
     count = min(count, along.stop - along.start)
     chosen = np.unique(np.linspace(along.start, along.stop - 1, count).round().astype(int)).tolist()
     claimed: set[int] = set()
-    for mask in sorted((mask for _, mask in volume.outlines if mask.any()), key=np.count_nonzero):
+    masks = [mask for outline, mask in volume.outlines if mask.any() and not outline.thin]
+    for mask in sorted(masks, key=np.count_nonzero):
         largest = int(np.argmax(mask.sum(axis=(1, 2))))
         free = [index for index in chosen if index not in claimed]
         if largest not in chosen and free:

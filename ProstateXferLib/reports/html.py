@@ -38,8 +38,9 @@ table { border-collapse: collapse; width: 100%; font-size: 14.5px; font-variant-
 caption { caption-side: bottom; text-align: left; color: var(--soft); font-size: 14px; padding-top: 8px; }
 th, td { padding: 7px 8px; text-align: right; white-space: nowrap; vertical-align: baseline; }
 th:first-child, td:first-child { text-align: left; }
-th:last-child, td:last-child { text-align: left; }
-thead th { font-weight: 600; padding-bottom: 0; }
+table.remarks th:last-child, table.remarks td:last-child { text-align: left; }
+table.remarks td:last-child { white-space: normal; }
+thead th { font-weight: 600; padding-bottom: 0; white-space: normal; vertical-align: bottom; }
 thead tr.units th { font-weight: 400; color: var(--soft); padding-top: 0; padding-bottom: 7px; }
 thead tr:last-child th { border-bottom: 2px solid var(--ink); padding-bottom: 7px; }
 tbody th { font-weight: 600; }
@@ -122,10 +123,16 @@ def _table(table: Table) -> str:
     units = f'<tr class="units">{units}</tr>\n' if table.units else ""
     rows = "".join(_row(row, part=i in table.indented) for i, row in enumerate(table.rows))
     caption = f"<caption>{escape(table.caption)}</caption>\n" if table.caption else ""
+    kind = ' class="remarks"' if _ends_in_words(table) else ""
     return (
-        f'<section>\n<h2>{escape(table.title)}</h2>\n<div class="scroll"><table>\n{caption}<thead>\n<tr>{head}</tr>\n'
-        f"{units}</thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n</section>\n"
+        f'<section>\n<h2>{escape(table.title)}</h2>\n<div class="scroll"><table{kind}>\n{caption}<thead>\n'
+        f"<tr>{head}</tr>\n{units}</thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n</section>\n"
     )
+
+
+def _ends_in_words(table: Table) -> bool:
+    """Whether the last column holds words, which read from the left; numbers end below each other at the right."""
+    return any(sign.isalpha() for row in table.rows for sign in str(row[-1]))
 
 
 def _row(cells: Sequence[str], *, part: bool) -> str:

@@ -2,7 +2,7 @@
 """What is drawn around structures in a figure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,13 @@ REFERENCE_RGB = (64, 224, 196)
 
 @dataclass(frozen=True)
 class Outline:
-    """A named line around a mask (an image, not zero = inside), solid or dashed."""
+    """A named line around a mask (an image, not zero = inside), solid or dashed; thin for one of many of its name."""
 
     name: str
     mask: sitk.Image
     color_rgb: tuple[int, int, int]
     dashed: bool = False
+    thin: bool = False
 
 
 def outlines_of(labels: Any, names: Mapping[int, str] | None = None, reference: Any = None) -> list[Outline]:
@@ -44,6 +45,22 @@ def outlines_of(labels: Any, names: Mapping[int, str] | None = None, reference: 
     )
     outlines = [] if truth is None else _outlines(truth, structures, is_reference=True)
     return outlines + _outlines(image, structures, is_reference=False)
+
+
+def sample_outlines(segmentation: Any) -> list[Outline]:
+    """Thin outlines of what each sample found alone, in the colours of the result's structures.
+
+    `segmentation` has `.structures` and `.samples` as a Segmenter returns it. Outlines of one structure share a name.
+    """
+    color_of = {structure.name: structure.color_rgb for structure in segmentation.structures}
+    outlines = []
+    for sample in segmentation.samples:
+        structures = resolve_structures((), None, sample.structures)
+        for outline in _outlines(sample.labels, structures, is_reference=False):
+            if outline.name in color_of:
+                name = f"{outline.name}, each sample"
+                outlines.append(replace(outline, name=name, color_rgb=color_of[outline.name], thin=True))
+    return outlines
 
 
 def _outlines(image: sitk.Image, structures: Sequence[Structure], *, is_reference: bool) -> list[Outline]:

@@ -151,14 +151,22 @@ def draw_panel(
 
 
 def draw_legend(figure: Any, outlines: Sequence[Outline]) -> None:
-    """Names of the outlines in one line below the panels, solid ones first."""
+    """Names of the outlines in one line below the panels, solid ones first and each name once."""
     if not outlines:
         return
-    outlines = sorted(outlines, key=lambda outline: outline.dashed)
+    by_name = {outline.name: outline for outline in outlines}
+    outlines = sorted(by_name.values(), key=lambda outline: (outline.thin, outline.dashed))
     from matplotlib.lines import Line2D
 
     lines = [
-        Line2D([], [], color=_rgb(o.color_rgb), linewidth=2.4, linestyle=_style(o), path_effects=_stroke(3.4))
+        Line2D(
+            [],
+            [],
+            color=_rgb(o.color_rgb),
+            linewidth=1.0 if o.thin else 2.4,
+            linestyle=_style(o),
+            path_effects=_stroke(1.8 if o.thin else 3.4),
+        )
         for o in outlines
     ]
     figure.legend(
@@ -197,10 +205,11 @@ def _draw_outline(axes: Any, outline: Outline, mask: np.ndarray, spacing: tuple[
         framed,
         levels=[0.5],
         colors=[_rgb(outline.color_rgb)],
-        linewidths=1.5,
+        linewidths=0.6 if outline.thin else 1.5,
         linestyles=[_style(outline)],
     )
-    lines.set_path_effects(_stroke(2.3))
+    # Rims around many thin lines would be all that one sees.
+    lines.set_path_effects(_stroke(0.9 if outline.thin else 2.3))
 
 
 def _draw_letters(axes: Any, letters: str) -> None:

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import SimpleITK as sitk
 
 from ProstateXferLib.metrics.measurement import Measurement
 from ProstateXferLib.metrics.synthesis import mae_hu, me_hu
+from ProstateXferLib.reports.calibration_section import ModelCalibration, calibration_figures, calibration_notes
 from ProstateXferLib.reports.figures import axial_slices, sagittal_coronal, synthetic_ct
-from ProstateXferLib.reports.outlines import outlines_of
+from ProstateXferLib.reports.outlines import Outline, outlines_of, sample_outlines
 from ProstateXferLib.reports.page import Figure, Page, Table
 from ProstateXferLib.reports.table import measurement_tables
 
@@ -41,6 +43,7 @@ class Study:
     """What a study's page is made of; `segmentation` is a `pipelines.Segmentation` or None, `reference` likewise.
 
     `image` is what was segmented, `uncertainty` lies on its grid; `methods` replaces the words on the shipped models.
+    `samples` are what the "members", "folds" or "mirrorings" (`sampled_by`) found alone, on the grid of the image.
     """
 
     title: str
@@ -51,9 +54,12 @@ class Study:
     reference: Any = None
     uncertainty: sitk.Image | None = None
     methods: Sequence[str] | None = None
+    calibrations: Sequence[ModelCalibration] = ()
     synthetic: Sequence[SyntheticResult] = ()
     warnings: Sequence[str] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    samples: Sequence[Any] = ()
+    sampled_by: str = ""
 
 
 def study_page(study: Study) -> Page:
@@ -70,6 +76,7 @@ def study_page(study: Study) -> Page:
                 sagittal_coronal(study.image, outlines),
             ),
         ]
+    figures += _sample_figures(study, outlines)
     if study.uncertainty is not None:
         figures.append(
             Figure(
@@ -79,16 +86,34 @@ def study_page(study: Study) -> Page:
                 axial_slices(study.uncertainty, outlines, window=(0.0, 1.0)),
             )
         )
+    figures += [figure for known in study.calibrations for figure in calibration_figures(known)]
     for result in study.synthetic:
         figures += _synthesis_figures(result)
-    tables = [] if study.segmentation is None else [*measurement_tables(study.measurements)]
+    tables = (
+        [] if study.segmentation is None else [*measurement_tables(study.measurements, sampled_by=study.sampled_by)]
+    )
     compared = [result for result in study.synthetic if result.truth is not None]
     if compared:
         tables.append(_error_table(compared))
     methods = study.methods
     if methods is None:
         methods = METHODS if study.synthetic else METHODS[:1]
+    methods = [*methods, *calibration_notes(study.calibrations)]
     return Page(study.title, study.subtitle, methods, study.warnings, figures, tables, study.provenance)
+
+
+def _sample_figures(study: Study, outlines: Sequence[Outline]) -> list[Figure]:
+    """What each sample found alone, thinly, and the result on top; nothing without samples."""
+    if not study.samples:
+        return []
+    found = SimpleNamespace(structures=study.segmentation.structures, samples=study.samples)
+    result = [outline for outline in outlines if not outline.dashed]
+    names = ", ".join(sample.name for sample in study.samples)
+    caption = (
+        f"What each of {len(study.samples)} {study.sampled_by} found alone (thin; {names}), and the result of them "
+        "together (thick). Where the lines part they disagree; where they lie together they may still all be wrong."
+    )
+    return [Figure("Agreement of the samples", caption, axial_slices(study.image, [*sample_outlines(found), *result]))]
 
 
 def synthesis_errors(result: SyntheticResult) -> dict[str, float]:

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -20,6 +21,7 @@ JSON_FORMAT = "ProstateXfer measurements 1"
 # 1e-4 mm and 1e-6 cm3 are far below any voxel; more digits would only be harder to read.
 _DECIMALS = {"_mm": 4, "_cm3": 6, "_fraction": 6, "dice": 6}
 _NONE = "–"
+_LEAST_TEXT_WIDTH = 80
 
 # Header, unit, and the text of the cell for a measurement and its number of parts.
 _Column = tuple[str, str, Callable[[Measurement, int], str]]
@@ -49,6 +51,10 @@ def measurement_record(measurement: Measurement) -> dict[str, Any]:
         "dice": m.dice,
         "volume_difference_cm3": m.volume_difference_cm3,
         "centroid_distance_mm": m.centroid_distance_mm,
+        "volume_low_cm3": m.volume_low_cm3,
+        "volume_high_cm3": m.volume_high_cm3,
+        "samples": m.samples,
+        "seen_by": m.seen_by,
     }
 
 
@@ -81,20 +87,54 @@ def write_measurements_json(
     return write_text(Path(path), text + "\n")
 
 
-def measurement_tables(measurements: Sequence[Measurement]) -> list[Table]:
+def measurement_tables(measurements: Sequence[Measurement], *, sampled_by: str = "") -> list[Table]:
     """The tables for a report: the measurements and, where there is a reference, the comparison with it.
 
-    Positions have direction letters, which read the same in LPS and RAS.
+    Positions have direction letters, which read the same in LPS and RAS. Where there are samples the volume has their
+    range and lesions have the number that see them; `sampled_by` says what the samples are ("members", "folds",
+    "mirrorings").
     """
-    tables = [_table("Measurements", _MEASUREMENT_COLUMNS, measurements, _MEASUREMENT_CAPTION)]
+    tables = [_measurement_table(measurements, sampled_by)]
     if any(m.dice is not None for m in measurements):
         tables.append(_table("Comparison with the reference", _COMPARISON_COLUMNS, measurements, _COMPARISON_CAPTION))
     return tables
 
 
-def measurements_text(measurements: Sequence[Measurement]) -> str:
-    """The same tables in fixed width for the terminal, without a line end at the end."""
-    return "\n\n".join(_fixed_width(table) for table in measurement_tables(measurements))
+def measurements_text(measurements: Sequence[Measurement], *, sampled_by: str = "") -> str:
+    """The same tables in fixed width for the terminal, without a line end at the end.
+
+    What the range of volumes is stands below: a terminal shows no captions, and nobody must take it for an interval
+    of confidence.
+    """
+    tables = [_fixed_width(table) for table in measurement_tables(measurements, sampled_by=sampled_by)]
+    if any(m.samples for m in measurements):
+        width = max(map(len, tables[0].splitlines()))
+        tables[0] += f"\n{textwrap.fill(_samples_caption(measurements, sampled_by), max(width, _LEAST_TEXT_WIDTH))}"
+    return "\n\n".join(tables)
+
+
+def directed(vector: Vector | None) -> str:
+    """`(-1.2, 20.3, 45.1)` in LPS as "R 1.2, P 20.3, S 45.1"."""
+    if vector is None:
+        return _NONE
+    letters = zip(vector, ("LR", "PA", "SI"), strict=True)
+    return ", ".join(f"{pair[value < 0]} {abs(value):.1f}" for value, pair in letters)
+
+
+def _measurement_table(measurements: Sequence[Measurement], sampled_by: str) -> Table:
+    columns, caption = list(_MEASUREMENT_COLUMNS), _MEASUREMENT_CAPTION
+    if any(m.samples for m in measurements):
+        columns[1] = ("Volume (range)", _CM3, lambda m, _: _volume_with_range(m))
+        caption = f"{caption} {_samples_caption(measurements, sampled_by)}"
+    return _table("Measurements", columns, measurements, caption)
+
+
+def _samples_caption(measurements: Sequence[Measurement], sampled_by: str) -> str:
+    """What the range and the count are, and what they are not."""
+    counts = sorted({m.samples for m in measurements if m.samples})
+    several = " or ".join(map(str, counts))
+    seen = any(m.seen_by is not None for m in measurements)
+    return _SAMPLES_CAPTION.format(several=several, voices=sampled_by or "samples") + seen * _SEEN_BY_CAPTION
 
 
 def _table(title: str, columns: Sequence[_Column], measurements: Sequence[Measurement], caption: str) -> Table:
@@ -158,12 +198,12 @@ def _number(value: float | None, decimals: int, *, sign: bool = False) -> str:
     return _NONE if value is None else format(value, f"{'+' if sign else ''}z.{decimals}f")
 
 
-def _directed(vector: Vector | None) -> str:
-    """`(-1.2, 20.3, 45.1)` in LPS as "R 1.2, P 20.3, S 45.1"."""
-    if vector is None:
-        return _NONE
-    letters = zip(vector, ("LR", "PA", "SI"), strict=True)
-    return ", ".join(f"{pair[value < 0]} {abs(value):.1f}" for value, pair in letters)
+def _volume_with_range(m: Measurement) -> str:
+    """ "42.10 (39.80–44.00)"."""
+    volume = _number(m.volume_cm3, 2)
+    if m.volume_low_cm3 is None:
+        return volume
+    return f"{volume} ({_number(m.volume_low_cm3, 2)}–{_number(m.volume_high_cm3, 2)})"
 
 
 def _size(vector: Vector | None) -> str:
@@ -184,8 +224,12 @@ def _remark(m: Measurement, parts: int) -> str:
     """What the reader must know about the row."""
     if not m.voxel_count:
         return "not found"
-    remarks = [f"{parts} parts"] if parts > 1 else []
-    return ", ".join([*remarks, "cut by image edge"] if m.touches_border else remarks)
+    remarks = {
+        f"{parts} parts": parts > 1,
+        f"seen by {m.seen_by} of {m.samples}": m.seen_by is not None,
+        "cut by image edge": m.touches_border,
+    }
+    return ", ".join(remark for remark, holds in remarks.items() if holds)
 
 
 def _diameter(m: Measurement, parts: int) -> str:
@@ -200,8 +244,8 @@ _MEASUREMENT_COLUMNS: tuple[_Column, ...] = (
     ("Of gland", "%", lambda m, _: _share(m)),
     ("Diameter", "mm", _diameter),
     ("L-R × A-P × S-I", "mm", lambda m, _: _size(m.extent_mm)),
-    ("Centroid", "mm", lambda m, _: _directed(m.centroid_lps)),
-    ("From gland centroid", "mm", lambda m, _: _directed(m.offset_from_gland_lps)),
+    ("Centroid", "mm", lambda m, _: directed(m.centroid_lps)),
+    ("From gland centroid", "mm", lambda m, _: directed(m.offset_from_gland_lps)),
     ("Distance", "mm", lambda m, _: _number(m.offset_from_gland_mm, 1)),
     ("Remark", "", _remark),
 )
@@ -220,6 +264,14 @@ _MEASUREMENT_CAPTION = (
     "structure along the patient's axes. Centroids are in scanner coordinates; the letters say on which side of the "
     "scanner's origin, or of the gland's centroid, they lie: Right or Left, Anterior or Posterior, Superior or "
     "Inferior of the patient."
+)
+_SAMPLES_CAPTION = (
+    "In brackets: least and largest volume among what {several} {voices} found alone. It is the range of so many "
+    "voices and no confidence interval: they may agree and all be wrong, and their average may lie outside it."
+)
+_SEEN_BY_CAPTION = (
+    " Seen by (remark): how many of them have a lesion there too (intersection over union at least 0.1); of the whole "
+    "structure, how many see any of its parts."
 )
 _COMPARISON_CAPTION = (
     "Each lesion part is compared with the reference part it overlaps most, and where it overlaps none with the "

@@ -2,6 +2,7 @@
 """The section "Tasks and models": which model does each task, and what its card says."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ProstateXferLib.cohort.model_choice import ModelOption, cached_card, models_for, why_not
+from ProstateXferLib.checkpoints.ensemble_card import average_of, is_ensemble, members_of
+from ProstateXferLib.checkpoints.nnunet_folder import is_nnunet_folder
+from ProstateXferLib.cohort.model_choice import ModelOption, models_for, option_at
+from ProstateXferLib.cohort.model_fit import why_not
 from ProstateXferLib.cohort.task import Task
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferSlicer.panel.messages import showError
@@ -63,9 +67,8 @@ class ModelChoices:
         return next((option for option in self._options[name] if option.name == chosen), None)
 
     def _modelsFor(self, task) -> list[ModelOption]:
-        folder = self._parameters.modelsFolder
         try:
-            return models_for(task, Path(folder) if folder else None)
+            return models_for(task, self._folder())
         except ProstateXferError as error:  # a malformed registry in the user's folder, the same for all tasks
             if str(error) != self._toldProblem:
                 self._toldProblem = str(error)
@@ -77,7 +80,7 @@ class ModelChoices:
         self._addFile(name, chosen)
         combo.clear()
         for option in self._options[name]:
-            combo.addItem(option.name if option.reason is None else _("{name} (not here)").format(name=option.name))
+            combo.addItem(lineOf(option))
         option = self.option(name)
         if option is None:
             combo.addItem(_("{name} (not found)").format(name=chosen))
@@ -88,8 +91,8 @@ class ModelChoices:
     def _addFile(self, name: str, chosen: str) -> None:
         """A checkpoint chosen by its path stands in the list beside those that have a name."""
         path = Path(chosen)
-        if self.option(name) is None and path.is_file():
-            self._options[name].append(optionOfFile(TASK_OF_PARAMETER[name], path))
+        if self.option(name) is None and (path.is_file() or is_nnunet_folder(path)):
+            self._options[name].append(optionOfFile(TASK_OF_PARAMETER[name], path, self._folder()))
 
     def _describe(self, name: str) -> None:
         """Enable a task's list and card button, or say why not."""
@@ -124,7 +127,7 @@ class ModelChoices:
                 slicer.util.mainWindow(),
                 _("Choose a checkpoint"),
                 "",
-                _("Checkpoints (*.safetensors)"),
+                _("Checkpoints, or plans.json of an nnU-Net folder (*.safetensors plans.json)"),
             )
             if path and self._parameters is not None:
                 self.useFile(name, path)
@@ -132,12 +135,16 @@ class ModelChoices:
         return choose
 
     def useFile(self, name: str, path: str) -> None:
-        """Choose a checkpoint file for a task; a file that cannot do it is refused with its reason."""
-        option = optionOfFile(TASK_OF_PARAMETER[name], Path(path))
+        """Choose a checkpoint file for a task; a file that cannot do it is refused with its reason.
+
+        A file dialog chooses no folders, so that the plans of an nnU-Net folder stand for it.
+        """
+        model = Path(path).parent if Path(path).name == "plans.json" else Path(path)
+        option = optionOfFile(TASK_OF_PARAMETER[name], model, self._folder())
         if option.reason is not None:
             showError(_("This checkpoint cannot be used"), option.reason)
             return
-        setattr(self._parameters, f"{name}Model", str(path))
+        setattr(self._parameters, f"{name}Model", str(model))
         self._showOption(option)
         self._onChanged()
 
@@ -153,6 +160,9 @@ class ModelChoices:
     def _showOption(self, option: ModelOption) -> None:
         self._ui.modelCardBrowser.setHtml(cardHtml(option))
 
+    def _folder(self) -> Path | None:
+        return Path(self._parameters.modelsFolder) if self._parameters.modelsFolder else None
+
     def _chosen(self, name: str) -> str:
         return getattr(self._parameters, f"{name}Model")
 
@@ -163,15 +173,22 @@ class ModelChoices:
         return getattr(self._ui, f"{name}{suffix}")
 
 
-def optionOfFile(task: Task, path: Path) -> ModelOption:
-    """A checkpoint file as a line of the list, with the reason where it cannot do the task."""
-    try:
-        card = cached_card(path)
-    except ProstateXferError as error:
-        return ModelOption(name=str(path), title=path.name, state="damaged", path=path, reason=str(error))
-    return ModelOption(
-        name=str(path), title=card.title or card.name, state="here", path=path, card=card, reason=why_not(card, task)
-    )
+def optionOfFile(task: Task, path: Path, modelsFolder: Path | None = None) -> ModelOption:
+    """A checkpoint file or an nnU-Net folder as a line of the list, with the reason where it cannot do the task."""
+    option = option_at(path, models_folder=modelsFolder)
+    return option if option.reason is not None else replace(option, reason=why_not(option.card, task))
+
+
+def lineOf(option: ModelOption) -> str:
+    """A model's line in a list: its name, and in a word why it cannot be chosen; the tooltip has the sentence."""
+    if option.reason is None:
+        return option.name
+    words = {
+        "here": _("{name} (not for this task)"),
+        "damaged": _("{name} (damaged)"),
+        "incomplete": _("{name} (incomplete)"),
+    }
+    return words.get(option.state, _("{name} (not here)")).format(name=option.name)
 
 
 def cardHtml(option: ModelOption) -> str:
@@ -187,6 +204,9 @@ def cardHtml(option: ModelOption) -> str:
             (_("Finds"), ", ".join(structure.name for structure in card.structures)),
             (_("Trained on"), card.training_data),
         ]
+        if is_ensemble(card):
+            members = "; ".join(f"{member.name} ({member.weight:.3f})" for member in members_of(card))
+            rows.append((_("Averages by {average}").format(average=average_of(card)), members))
         rows += [(f"{s.metric}, {s.data}", f"{s.value:g} (n = {s.cases})") for s in card.scores]
         rows += [(_("Licence"), card.licence), (_("Cite"), card.citation)]
     rows += [(_("File"), str(option.path or "")), (_("SHA-256"), option.sha256 or "")]

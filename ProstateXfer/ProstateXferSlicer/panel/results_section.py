@@ -9,15 +9,17 @@ from slicer.util import VTKObservationMixin
 
 from ProstateXferLib.metrics.measurement import Measurement
 from ProstateXferLib.progress import SilentProgress
+from ProstateXferSlicer.panel.calibration_lines import calibrationOfModels
 from ProstateXferSlicer.panel.ct_errors import errorsOfCts
 from ProstateXferSlicer.panel.messages import shown
 from ProstateXferSlicer.panel.results_table import ResultsTable
 from ProstateXferSlicer.scene.display import showCtWindow
-from ProstateXferSlicer.scene.parameters import measurementsOf
+from ProstateXferSlicer.scene.parameters import measurementsOf, runHadSamples
 from ProstateXferSlicer.scene.segment_events import segmentationEvents
 from ProstateXferSlicer.scene.segmentations import createClosedSurface, removeClosedSurface
 from ProstateXferSlicer.scene.views import centreSlices, fitSlices, isShownIn3D, showChart, showInSlices
 
+_NO_RANGE = "The ranges of volume and the “Seen by” of the run hold no more and are not shown."
 _NO_RESULTS = "There are no results yet: run first"
 # Button -> (parameter that must hold a node, tooltip, why it is missing).
 _BUTTONS = {
@@ -41,6 +43,12 @@ _BUTTONS = {
         "uncertaintyMap",
         "Lay the uncertainty over the T2w: entropy of the probabilities, 0 bit is sure, 1 bit is undecided",
         "There is no uncertainty map: tick it under Advanced, then run Prostate or DIL",
+    ),
+    "showSamplesButton": (
+        "samples",
+        "Lay over the slices, thinly, what each member of the ensemble, fold or mirrored image found alone",
+        "There is nothing to show: an ensemble, a model of several folds, or averaging over mirrored images, with "
+        "Uncertainty ticked under Advanced, makes samples",
     ),
     "showCtFromMrButton": (
         "syntheticCtFromMr",
@@ -80,6 +88,7 @@ class ResultsSection(VTKObservationMixin):
         ui.showChartButton.connect("clicked()", self._onChart)
         ui.showInputButton.connect("clicked()", self._onInput)
         ui.showUncertaintyButton.connect("clicked()", self._onUncertainty)
+        ui.showSamplesButton.connect("clicked()", self._onSamples)
         ui.showCtFromMrButton.connect("clicked()", self._onCtFromMr)
         ui.showCtFromCbctButton.connect("clicked()", self._onCtFromCbct)
         ui.showDifferenceFromMrButton.connect("clicked()", self._onDifferenceFromMr)
@@ -106,6 +115,8 @@ class ResultsSection(VTKObservationMixin):
             button.toolTip = _(problem) if node is None else _(toolTip)
         segmentation = self._parameters.segmentation
         self._ui.show3DButton.checked = segmentation is not None and isShownIn3D(segmentation)
+        samples = self._parameters.samples
+        self._ui.showSamplesButton.checked = samples is not None and bool(samples.GetDisplayVisibility())
         rows = measurementsOf(self._parameters)
         self._table.show(rows, self._colors())
         self._ui.resultsLabel.text = self._state(rows)
@@ -120,11 +131,14 @@ class ResultsSection(VTKObservationMixin):
         fitSlices()
 
     def _state(self, rows: Sequence[Measurement]) -> str:
-        return "\n".join([self._stateOfRows(rows), *errorsOfCts(self._parameters)])
+        return "\n".join(
+            [self._stateOfRows(rows), *errorsOfCts(self._parameters), *calibrationOfModels(self._parameters)]
+        )
 
     def _stateOfRows(self, rows: Sequence[Measurement]) -> str:
         if self._parameters.edited:
-            return _("The segmentation was edited after the run. Press “Measure again” after each edit.")
+            told = _("The segmentation was edited after the run. Press “Measure again” after each edit.")
+            return f"{told} {_(_NO_RANGE)}" if runHadSamples(self._parameters) else told
         if rows:
             return _("Click a row to centre the slice views. Centroids are RAS, mm, as the views show them.")
         made = any(getattr(self._parameters, _BUTTONS[name][0]) is not None for name in _BUTTONS)
@@ -182,6 +196,10 @@ class ResultsSection(VTKObservationMixin):
     @shown("The uncertainty could not be shown")
     def _onUncertainty(self) -> None:
         showInSlices(self._parameters.measuredImage, self._parameters.uncertaintyMap, 0.6)
+
+    @shown("The samples could not be shown")
+    def _onSamples(self) -> None:
+        self._parameters.samples.SetDisplayVisibility(self._ui.showSamplesButton.checked)
 
     @shown("The CT could not be shown")
     def _onCtFromMr(self) -> None:

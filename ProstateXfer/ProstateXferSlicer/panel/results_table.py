@@ -10,6 +10,14 @@ from slicer.i18n import tr as _
 from ProstateXferLib.metrics.measurement import Measurement
 
 _MISSING = "–"
+_RANGE_TIP = (
+    "Least and largest volume that the members of the ensemble, the folds or the mirrored images found alone: the "
+    "range of so many voices and no confidence interval. They may all be wrong, and their average may lie outside"
+)
+_SEEN_TIP = (
+    "How many of the members, folds or mirrored images have a lesion there, too (intersection over union at least "
+    "0.1); of the whole structure, how many see any of its parts"
+)
 
 
 class ResultsTable:
@@ -28,7 +36,11 @@ class ResultsTable:
         if state == self._shown:
             return  # filling it anew would lose the selection
         self._shown, self._rows = state, list(rows)
-        columns = _columns(any(row.dice is not None for row in rows))
+        columns = _columns(
+            compared=any(row.dice is not None for row in rows),
+            sampled=any(row.samples for row in rows),
+            seen=any(row.seen_by is not None for row in rows),
+        )
         widget = self._widget
         widget.clear()
         widget.setRowCount(len(self._rows))
@@ -51,11 +63,16 @@ class ResultsTable:
             self._onRow(self._rows[row])
 
 
-def _columns(compared: bool) -> list[tuple[str, str, str, Callable[[Measurement], str]]]:
-    """Title, unit, tooltip and cell text of each column; those of a comparison only where there is a reference."""
+def _columns(*, compared: bool, sampled: bool, seen: bool) -> list[tuple[str, str, str, Callable[[Measurement], str]]]:
+    """Title, unit, tooltip and cell text of each column.
+
+    Those of a comparison are there only where there is a reference, those of samples where a run had samples.
+    """
     found = [
         (_("Structure"), "", _("Structure; L1, L2, … are a lesion's components from the largest"), _name),
         (_("Volume"), "cm³", _("Volume, counted in voxels"), lambda row: f"{row.volume_cm3:.2f}"),
+        *([(_("Range"), "cm³", _(_RANGE_TIP), _range)] if sampled else []),
+        *([(_("Seen by"), "", _(_SEEN_TIP), _seenBy)] if seen else []),
         (_("Of gland"), "%", _("Share of the gland's volume"), _share),
     ]
     comparison = [
@@ -80,6 +97,17 @@ def _name(row: Measurement) -> str:
 
 def _number(vector: Sequence[float] | None, axis: int) -> str:
     return _MISSING if vector is None else f"{vector[axis]:.1f}"
+
+
+def _range(row: Measurement) -> str:
+    """ "39.80–44.00"; the components of a lesion have none."""
+    if row.volume_low_cm3 is None:
+        return _MISSING
+    return f"{row.volume_low_cm3:.2f}–{row.volume_high_cm3:.2f}"
+
+
+def _seenBy(row: Measurement) -> str:
+    return _MISSING if row.seen_by is None else _("{count} of {all}").format(count=row.seen_by, all=row.samples)
 
 
 def _extent(row: Measurement) -> str:

@@ -79,17 +79,18 @@ class Sections:
         return studyOptions(self._parameters).problem(inputs)
 
     def _showOptionalInputs(self) -> None:
-        """Grey out the images that no ticked task's model reads, and say so."""
+        """Grey out the images that no ticked task's model reads, and say so; name the models that read the others."""
         options = [self._models.option(name) for name in TASK_OF_PARAMETER if getattr(self._parameters, name)]
         cards = [option.card for option in options if option is not None and option.card is not None]
-        read = {input_of_sequence(sequence) for card in cards for sequence in card.inputs}
         for field, selector in _OPTIONAL_SELECTORS.items():
+            readers = dict.fromkeys(f"'{card.name}'" for card in cards if field in map(input_of_sequence, card.inputs))
             widget, title = getattr(self._ui, selector), INPUT_TITLES[field]
-            widget.enabled = field in read
-            if field in read:
-                widget.toolTip = _("{title} of the same examination as the T2w").format(title=title)
+            widget.enabled = bool(readers)
+            if readers:
+                text = _("{title} of the same examination as the T2w, read by {models}")
             else:
-                widget.toolTip = _("The chosen models do not read a {title}").format(title=title)
+                text = _("The chosen models do not read a {title}")
+            widget.toolTip = text.format(title=title, models=", ".join(readers))
 
     def _startRun(self) -> Any:
         with errorsShown(_("The run could not start")):

@@ -52,6 +52,14 @@ def showUncertainty(node) -> None:
     node.SetVoxelValueUnits(_codedEntry("bit", "UCUM", "bit"))
 
 
+def showAsThinOutlines(node) -> None:
+    """Show the segments of a node as thin lines without fill, and hide the node: somebody must ask for so many."""
+    display = _displayNode(node)
+    display.SetVisibility2DFill(False)
+    display.SetSliceIntersectionThickness(1)
+    display.SetVisibility(False)
+
+
 def _displayNode(node):
     node.CreateDefaultDisplayNodes()
     return node.GetDisplayNode()

@@ -19,7 +19,7 @@ from slicer.parameterNodeWrapper import parameterNodeWrapper
 from ProstateXferLib.cohort.options import StudyOptions
 from ProstateXferLib.cohort.result import measurement_from_json
 from ProstateXferLib.cohort.task import Task
-from ProstateXferLib.metrics.measurement import Measurement
+from ProstateXferLib.metrics.measurement import Measurement, without_samples
 
 _DEFAULTS = StudyOptions()
 
@@ -55,6 +55,8 @@ class ProstateXferParameters:
     centroids: vtkMRMLMarkupsFiducialNode
     volumesChart: vtkMRMLPlotChartNode
     uncertaintyMap: vtkMRMLScalarVolumeNode
+    samples: vtkMRMLSegmentationNode
+    """What the members of an ensemble, the folds or the mirrored images found alone, where a run had any."""
     syntheticCtFromMr: vtkMRMLScalarVolumeNode
     syntheticCtFromCbct: vtkMRMLScalarVolumeNode
     differenceFromMr: vtkMRMLScalarVolumeNode
@@ -103,6 +105,7 @@ RESULTS = (
     "centroids",
     "volumesChart",
     "uncertaintyMap",
+    "samples",
     "syntheticCtFromMr",
     "syntheticCtFromCbct",
     "differenceFromMr",
@@ -155,7 +158,16 @@ def keepMeasurements(parameters: ProstateXferParameters, rows: Sequence[Measurem
 
 
 def measurementsOf(parameters: ProstateXferParameters) -> list[Measurement]:
-    """The rows of the last measurement; none where its table has been removed from the scene."""
+    """The rows of the last measurement; none where its table has been removed from the scene.
+
+    What the samples of the run said is left out once a person has edited the segmentation: they said it of another one.
+    """
     if parameters.measurements is None or not parameters.measurementRecord:
         return []
-    return [measurement_from_json(values) for values in json.loads(parameters.measurementRecord)]
+    rows = [measurement_from_json(values) for values in json.loads(parameters.measurementRecord)]
+    return without_samples(rows) if parameters.edited else rows
+
+
+def runHadSamples(parameters: ProstateXferParameters) -> bool:
+    """Whether the last run told how far its samples agree; a scene of an earlier version tells nothing."""
+    return bool(parameters.studyRecord) and bool(json.loads(parameters.studyRecord).get("sampled_by"))

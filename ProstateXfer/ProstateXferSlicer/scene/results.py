@@ -11,7 +11,7 @@ import slicer
 from ProstateXferLib.cohort.result import StudyResult
 from ProstateXferLib.images.io import read_image
 from ProstateXferSlicer.scene.centroids import writeCentroids
-from ProstateXferSlicer.scene.display import showCtWindow, showDifference, showUncertainty
+from ProstateXferSlicer.scene.display import showAsThinOutlines, showCtWindow, showDifference, showUncertainty
 from ProstateXferSlicer.scene.provenance import setProvenance
 from ProstateXferSlicer.scene.segmentations import loadSegmentation
 from ProstateXferSlicer.scene.subject_hierarchy import placeBeside
@@ -29,6 +29,7 @@ class StudyNodes:
     centroids: Any = None
     volumesChart: Any = None
     uncertaintyMap: Any = None
+    samples: Any = None
     syntheticCtFromMr: Any = None
     syntheticCtFromCbct: Any = None
     differenceFromMr: Any = None
@@ -93,9 +94,14 @@ def _segmentationNodes(result: StudyResult, t2w) -> dict[str, Any]:
     centroids = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", uniqueName(f"{name} centroids"))
     writeCentroids(result.measurements, centroids)
     chart = volumesChart(table)
-    for node in (segmentation, table, centroids, chart):
+    nodes = {"segmentation": segmentation, "measurements": table, "centroids": centroids, "volumesChart": chart}
+    if "samples" in result.outputs:
+        samples = loadSegmentation(_path(result, "samples"), uniqueName(f"{name} {result.sampled_by}"), t2w)
+        showAsThinOutlines(samples)
+        nodes["samples"] = samples
+    for node in nodes.values():
         placeBeside(node, t2w)
-    return {"segmentation": segmentation, "measurements": table, "centroids": centroids, "volumesChart": chart}
+    return nodes
 
 
 def _path(result: StudyResult, key: str) -> Path:

@@ -35,6 +35,10 @@ class MeasurementRow:
     dice: float | None
     volumeDifferenceCm3: float | None
     centroidDistanceMm: float | None
+    volumeLowCm3: float | None
+    volumeHighCm3: float | None
+    samples: int | None
+    seenBy: int | None
 
 
 class _Column(NamedTuple):
@@ -49,13 +53,16 @@ class _Column(NamedTuple):
 
 
 def writeTable(measurements: Sequence[Measurement], node) -> None:
-    """Replace whatever the table node holds; columns of comparison are there when a measurement has a reference.
+    """Replace whatever the table node holds.
+
+    Columns of comparison are there when a measurement has a reference, columns of samples when a run had some.
 
     As in the library's reports, the diameter of a lesion in several parts and the share of what is no part of the
     gland are left out: a reader would take them for something else.
     """
     parts = Counter(m.label for m in measurements if m.component)
     columns = _COLUMNS + (_COMPARISON_COLUMNS if any(m.dice is not None for m in measurements) else ())
+    columns += _SAMPLE_COLUMNS if any(m.samples for m in measurements) else ()
     wasModifying = node.StartModify()
     node.RemoveAllColumns()
     for column in columns:
@@ -88,6 +95,10 @@ def readTable(node) -> list[MeasurementRow]:
         value = math.nan if column is None else column.GetVariantValue(row).ToDouble()
         return None if math.isnan(value) else value
 
+    def count(row: int, name: str) -> int | None:
+        value = number(row, name)
+        return None if value is None else round(value)
+
     def vector(row: int, pattern: str, axes: Sequence[str]) -> Vector | None:
         values = tuple(number(row, pattern.format(axis)) for axis in axes)
         return None if None in values else values
@@ -110,6 +121,10 @@ def readTable(node) -> list[MeasurementRow]:
             dice=number(row, "dice"),
             volumeDifferenceCm3=number(row, "volume_difference_cm3"),
             centroidDistanceMm=number(row, "centroid_distance_mm"),
+            volumeLowCm3=number(row, "volume_low_cm3"),
+            volumeHighCm3=number(row, "volume_high_cm3"),
+            samples=count(row, "samples"),
+            seenBy=count(row, "seen_by"),
         )
         for row in range(table.GetNumberOfRows())
     ]
@@ -236,5 +251,23 @@ _COMPARISON_COLUMNS = (
         "Distance of its centroid from that of the reference",
         lambda m, _: m.centroid_distance_mm,
     ),
+)
+_SAMPLE_COLUMNS = (
+    _Column(
+        "volume_low_cm3",
+        "Least volume (cm³)",
+        "cm³",
+        "Least volume that a member of the ensemble, a fold or a mirrored image found alone; no confidence interval",
+        lambda m, _: m.volume_low_cm3,
+    ),
+    _Column(
+        "volume_high_cm3",
+        "Largest volume (cm³)",
+        "cm³",
+        "Largest volume that a member of the ensemble, a fold or a mirrored image found alone; no confidence interval",
+        lambda m, _: m.volume_high_cm3,
+    ),
+    _Column("samples", "Samples", "", "How many members, folds or mirrored images were asked", lambda m, _: m.samples),
+    _Column("seen_by", "Seen by", "", "How many of them have a lesion there, too", lambda m, _: m.seen_by),
 )
 _TEXT_COLUMNS = (_ID, _TOUCHES)

@@ -6,15 +6,21 @@ import hashlib
 import http.server
 import json
 import threading
+from pathlib import Path
 
 import pytest
 import torch
+from nnunet_results.folders import write_folder
+from safetensors.torch import save_file
 
 from ProstateXferLib.checkpoints.card import Head, ModelCard, Preprocessing, Score
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
 from ProstateXferLib.cli.main import main
 from ProstateXferLib.images.intensity import IntensityRule
 from ProstateXferLib.images.structures import DIL, PROSTATE
+from ProstateXferLib.pipelines.ensemble import make_ensemble
+
+NNUNET = "nnUNet_results/Dataset007_Test/nnUNetTrainer__nnUNetPlans__3d_fullres"
 
 CARD = ModelCard(
     name="gland",
@@ -38,6 +44,7 @@ def shipped(tmp_path, monkeypatch):
     monkeypatch.setenv("PROSTATEXFER_RESOURCES", str(folder.parent))
     monkeypatch.setenv("PROSTATEXFER_MODELS", str(tmp_path / "own"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     monkeypatch.chdir(tmp_path)
     path = write_checkpoint(folder / "gland.safetensors", CARD, {"a": torch.ones(2)})
     register(folder, {"name": "gland", "title": CARD.title, "file": path.name, "sha256": sha256(path)})
@@ -193,3 +200,109 @@ def test_a_malformed_registry_is_named(shipped, capsys):
     (shipped / "registry.json").write_text("{", encoding="utf-8")
     assert main(["models"]) == 1
     assert f"The model registry '{shipped / 'registry.json'}' is malformed" in capsys.readouterr().err
+
+
+def rows(capsys, *words):
+    """name -> its entry in the list."""
+    assert main(["models", "--json", *words]) == 0
+    return {model["name"]: model for model in json.loads(capsys.readouterr().out)["models"]}
+
+
+@pytest.fixture
+def own(shipped, tmp_path, threshold_state, segmentation_card):
+    """The user's own folder: two files, the ensemble of both, and an nnU-Net folder as nnU-Net lays it out."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for name, limit in (("dark", 0.2), ("bright", 0.6)):
+        card = segmentation_card("gland", name=name, title=f"a {name} one")
+        write_checkpoint(folder / f"{name}.safetensors", card, threshold_state(gland=(limit,)))
+    members = [folder / "dark.safetensors", folder / "bright.safetensors"]
+    make_ensemble(folder / "both.safetensors", members, (3, 1), average="logit")
+    write_folder(folder / NNUNET)
+    return folder
+
+
+def test_loose_files_ensembles_and_nnunet_folders_are_listed_behind_the_registry(own, capsys):
+    listed = rows(capsys)
+    assert list(listed) == ["gland", "both", "bright", "dark", NNUNET]
+    assert {model["state"] for model in listed.values()} == {"here"}
+    assert listed["dark"]["title"] == "a dark one" and listed["dark"]["path"] == str(own / "dark.safetensors")
+    assert listed[NNUNET]["title"] == "nnU-Net 3d_fullres of Dataset007_Test"
+    assert listed[NNUNET]["path"] == str(own / NNUNET)
+    weights = {member["name"]: (member["weight"], member["path"]) for member in listed["both"]["members"]}
+    assert weights == {
+        "dark": (0.75, str(own / "dark.safetensors")),
+        "bright": (0.25, str(own / "bright.safetensors")),
+    }
+    for name in listed:
+        assert main(["models", name]) == 0
+
+
+def test_a_person_sees_weights_and_members(own, capsys):
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    place = next(index for index, line in enumerate(lines) if line.startswith("both "))
+    assert lines[place].endswith("2 models, averaged by logit")
+    assert [line.split() for line in lines[place + 1 : place + 3]] == [
+        ["member", "0.750", "dark:", str(own / "dark.safetensors")],
+        ["member", "0.250", "bright:", str(own / "bright.safetensors")],
+    ]
+    assert main(["models", "both"]) == 0
+    card = capsys.readouterr().out
+    assert "average        logit" in card and f"member         0.750  dark: {own / 'dark.safetensors'}" in card
+
+
+def test_a_member_that_is_missing_is_told_and_the_others_are_found(own, capsys):
+    (own / "dark.safetensors").unlink()
+    both = rows(capsys)["both"]
+    assert both["state"] == "incomplete"
+    assert [member["path"] for member in both["members"]] == [None, str(own / "bright.safetensors")]
+    assert "'dark'" in both["members"][0]["reason"] and "is not on this machine" in both["members"][0]["reason"]
+    assert main(["models", "both"]) == 0  # the card can be read without them
+    assert "is not on this machine" in capsys.readouterr().out
+    assert main(["models", "both", "--validate"]) == 1
+    assert "The member 'dark'" in capsys.readouterr().err
+
+
+def test_an_ensemble_is_validated_with_its_members(own, capsys):
+    assert main(["models", "both", "--validate"]) == 0
+    assert "The file and its 2 members are complete and unaltered." in capsys.readouterr().out
+    path = own / "bright.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert main(["models", "both", "--validate"]) == 1
+    assert "'bright' of the ensemble 'both' is not the file it was chosen with" in capsys.readouterr().err
+
+
+def test_a_damaged_one_is_listed_with_the_reason_and_another_projects_is_not(own, capsys):
+    (own / NNUNET / "dataset.json").unlink()
+    (own / "dark.safetensors").write_bytes(b"cut")
+    save_file({"a": torch.ones(1)}, own / "foreign.safetensors")
+    listed = rows(capsys)
+    assert (listed[NNUNET]["state"], listed["dark"]["state"]) == ("damaged", "damaged")
+    assert "dataset.json is missing" in listed[NNUNET]["reason"] and "cut off" in listed["dark"]["reason"]
+    assert "foreign" not in listed
+
+
+def test_a_folder_can_be_searched_first(own, tmp_path, capsys):
+    folder = tmp_path / "chosen"
+    write_folder(folder / "mine")
+    assert "mine" not in rows(capsys)
+    assert rows(capsys, "--models-folder", str(folder))["mine"]["path"] == str(folder / "mine")
+    assert main(["models", "mine", "--models-folder", str(folder)]) == 0
+    assert main(["models", "--models-folder", str(tmp_path / "typo")]) == 2
+    assert "typo' does not exist" in capsys.readouterr().err
+
+
+def test_a_registered_ensemble_shows_its_members_and_a_registered_damaged_file_its_reason(own, capsys):
+    register(
+        own,
+        {"name": "best", "file": "both.safetensors", "sha256": sha256(own / "both.safetensors")},
+        {"name": "cut", "file": "bright.safetensors", "sha256": "0"},
+    )
+    assert [member["name"] for member in rows(capsys)["best"]["members"]] == ["dark", "bright"]
+    (own / "bright.safetensors").write_bytes(b"cut")
+    listed = rows(capsys)
+    assert (listed["best"]["state"], listed["cut"]["state"]) == ("incomplete", "damaged")
+    assert "cut off" in listed["cut"]["reason"] and "both" not in listed

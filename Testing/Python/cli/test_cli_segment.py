@@ -66,7 +66,13 @@ def test_the_record_names_image_model_and_options(offline_models, image, tmp_pat
     model = offline_models / "prostate-dil-small.safetensors"
     assert record["image"] == str(image)
     assert record["models"] == [{"name": "prostate-dil-small", "sha256": file_sha256(model)}]
-    assert record["options"] == {"device": "cpu", "precision": "fp32", "tta": True, "skip_outside": False}
+    assert record["options"] == {
+        "device": "cpu",
+        "precision": "fp32",
+        "tta": True,
+        "skip_outside": False,
+        "calibrated": False,
+    }
     assert record["input_sha256"] == {"T2w": image_sha256(read_image(image))}
     assert record["warnings"] == []
 

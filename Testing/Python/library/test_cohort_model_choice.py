@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """`models_for`: what the panel's lists show for a task."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
 
 import pytest
+from nnunet_results.folders import configuration, random_weights, write_folder
 
+from ProstateXferLib.checkpoints import ensemble_members
 from ProstateXferLib.checkpoints.card import ModelCard
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
 from ProstateXferLib.cohort import model_choice
 from ProstateXferLib.cohort.model_choice import card_of, models_for
 from ProstateXferLib.cohort.task import Task
 from ProstateXferLib.errors import ProstateXferError
+from ProstateXferLib.pipelines.ensemble import make_ensemble
 
 
 @pytest.fixture
@@ -164,3 +168,115 @@ def test_the_shipped_models_do_all_tasks():
         Task.CT_FROM_CBCT: "dgcf-cbct-to-ct-small",
     }
     assert all(option.state == "here" and option.card and option.sha256 for option in chosen.values())
+
+
+NNUNET = "nnUNet_results/Dataset007_Test/nnUNetTrainer__nnUNetPlans__3d_fullres"
+
+
+@pytest.fixture
+def nnunet(folder):
+    """nnunet(place, **settings) writes an nnU-Net folder into the user's folder."""
+    return lambda place=NNUNET, *arguments, **settings: write_folder(folder / place, *arguments, **settings)
+
+
+def test_an_nnunet_folder_is_listed_like_a_file(folder, nnunet):
+    path = nnunet(folds=("0", "1"))
+    for task in (Task.PROSTATE, Task.DIL):
+        (option,) = models_for(task, folder)
+        assert (option.name, option.state, option.path, option.reason) == (NNUNET, "here", path, None)
+        assert option.title == "nnU-Net 3d_fullres of Dataset007_Test"
+    assert card_of(NNUNET, folder).preprocessing.nnunet.folds == ("0", "1")
+    assert names(Task.CT_FROM_MR, folder) == []
+
+
+def test_meddinov3_s_own_nnunet_folder_is_listed_too(folder, nnunet, random_network):
+    weights = random_network("mr_dinov3").state_dict()
+    nnunet("meddinov3", configuration(2, patch_size=[32, 48]), weights=weights, name="2d_896")
+    (option,) = models_for(Task.DIL, folder)
+    assert (option.name, option.state, option.card.architecture) == ("meddinov3", "here", "mr_dinov3")
+
+
+def test_an_nnunet_folder_that_finds_something_else_is_listed_with_the_reason(folder, nnunet):
+    nnunet(dataset={"labels": {"background": 0, "prostate": 1, "bladder": 2}})
+    assert [(o.state, o.reason) for o in models_for(Task.PROSTATE, folder)] == [("here", None)]
+    (option,) = models_for(Task.DIL, folder)
+    assert option.state == "here" and "finds no DIL (Prostate, " in option.reason
+
+
+@pytest.mark.parametrize(
+    ("harm", "part"),
+    [
+        (lambda path: (path / "dataset.json").unlink(), "dataset.json is missing"),
+        (lambda path: (path / "plans.json").write_text("{"), "plans.json' cannot be read"),
+        (lambda path: (path / "fold_0" / "checkpoint_final.pth").write_bytes(b"cut"), "is cut off"),
+        (lambda path: (path / "fold_0" / "checkpoint_final.pth").unlink(), "fold 0 has no checkpoint"),
+    ],
+)
+def test_a_damaged_nnunet_folder_is_listed_with_the_reason(folder, nnunet, harm, part):
+    harm(nnunet())
+    (option,) = models_for(Task.PROSTATE, folder)
+    assert (option.name, option.state) == (NNUNET, "damaged")
+    assert part in option.reason and "\n" not in option.reason
+
+
+def test_an_nnunet_that_would_not_be_reproduced_is_listed_with_the_reason(folder, nnunet):
+    nnunet(NNUNET, configuration(previous_stage="3d_lowres"))
+    (option,) = models_for(Task.PROSTATE, folder)
+    assert "(a cascade)" in option.reason
+
+
+def test_an_nnunet_folder_is_read_again_only_when_one_of_its_files_has_changed(folder, nnunet, monkeypatch):
+    path = nnunet(folds=("0", "1"))
+    assert card_of(NNUNET, folder).preprocessing.nnunet.to_ras is False
+    with monkeypatch.context() as patch:
+        patch.setattr(model_choice, "nnunet_card", lambda path: pytest.fail("read twice"))
+        assert names(Task.PROSTATE, folder) == [NNUNET]
+    plans = json.loads((path / "plans.json").read_text())
+    (path / "plans.json").write_text(json.dumps({**plans, "image_reader_writer": "SimpleITKIOWithReorient"}))
+    assert card_of(NNUNET, folder).preprocessing.nnunet.to_ras is True
+    (path / "fold_1" / "checkpoint_final.pth").write_bytes(b"cut")
+    with pytest.raises(ProstateXferError, match="cut off"):
+        card_of(NNUNET, folder)
+
+
+@pytest.fixture
+def ensemble(folder, put, nnunet):
+    """An ensemble of a file and of an nnU-Net folder, all in the user's folder; the ensemble's path."""
+    file = put("bright", "gland")
+    path = nnunet("nnunet", dataset={"labels": {"background": 0, "prostate": 1}}, weights=random_weights(classes=2))
+    return make_ensemble(folder / "both.safetensors", [file, path], (0.25, 0.75))
+
+
+def test_an_ensemble_is_listed_like_a_file(folder, ensemble):
+    option = next(option for option in models_for(Task.PROSTATE, folder) if option.name == "both")
+    assert (option.state, option.reason, option.path) == ("here", None, ensemble.path)
+    assert "both" not in names(Task.DIL, folder)
+
+
+@pytest.mark.parametrize("gone", ["bright.safetensors", "nnunet"])
+def test_an_ensemble_that_lacks_a_member_is_listed_with_its_name(folder, ensemble, gone):
+    (folder / gone).rename(folder.parent / gone)
+    option = models_for(Task.PROSTATE, folder)[-1]
+    assert (option.name, option.state) == ("both", "incomplete")
+    member = {"nnunet": "dataset007-test-3d-fullres"}.get(gone, "bright")
+    assert f"The member '{member}'" in option.reason and "is not on this machine" in option.reason
+    with pytest.raises(ProstateXferError, match="is not on this machine"):
+        card_of("both", folder)
+    (folder.parent / gone).rename(folder / f"renamed {gone}")  # found by what it is, not by its name
+    assert card_of("both", folder) == ensemble.card
+
+
+def test_members_are_hashed_once(folder, ensemble, monkeypatch):
+    models_for(Task.PROSTATE, folder)
+    for name in ("file_sha256", "nnunet_sha256"):
+        monkeypatch.setattr(ensemble_members, name, lambda path: pytest.fail("hashed twice"))
+    for task in Task:
+        models_for(task, folder)
+    assert card_of("both", folder) == ensemble.card
+
+
+def test_a_malformed_ensemble_is_damaged(folder, ensemble):
+    arguments = {**ensemble.card.arguments, "average": "median"}
+    write_checkpoint(folder / "odd.safetensors", dataclasses.replace(ensemble.card, arguments=arguments), {})
+    option = next(option for option in models_for(Task.PROSTATE, folder) if option.name == "odd")
+    assert option.state == "damaged" and "not by 'median'" in option.reason

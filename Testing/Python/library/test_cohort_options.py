@@ -9,8 +9,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from nnunet_results.folders import configuration, random_weights, write_folder
 
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
+from ProstateXferLib.checkpoints.importers import import_checkpoint
 from ProstateXferLib.cli.study_options import add_input_arguments, add_study_arguments
 from ProstateXferLib.cohort.options import StudyInputs, StudyOptions, Task
 from ProstateXferLib.errors import ProstateXferError
@@ -57,6 +59,11 @@ def models(tmp_path, threshold_state, segmentation_card, pointwise_state, synthe
     }
     for name, (card, state) in cards.items():
         write_checkpoint(folder / f"{name}.safetensors", card, state)
+    channels = {"channel_names": {"0": "T2W", "1": "ADC", "2": "HBV"}}
+    nnunet = write_folder(
+        tmp_path / "nnunet", configuration(channels=3), dataset=channels, weights=random_weights(channels=3)
+    )
+    import_checkpoint(nnunet, folder / "three.safetensors", name="three")
     return folder
 
 
@@ -126,14 +133,33 @@ def test_a_model_without_a_lesion_cannot_do_the_dil(models):
 
 def test_a_model_of_another_sequence_asks_for_it(models):
     options = StudyOptions(tasks=("dil",), dil_model="adc", models_folder=models)
-    assert options.problem(T2W) == ("The model 'adc' takes ADC: choose the ADC map, or another model for DIL.")
+    assert options.problem(T2W) == "Choose the ADC map for DIL, or another model: 'adc' takes ADC."
     assert options.problem(replace(T2W, adc=Path("adc.nii.gz"))) is None
     assert options.problem_of_options() is None
 
 
-def test_a_model_of_two_sequences_is_refused_before_the_run(models):
+def test_every_image_that_a_model_of_several_lacks_is_asked_for_in_one_sentence(models):
+    options = StudyOptions(tasks=("dil",), dil_model="three", models_folder=models)
+    takes = "or another model: 'three' takes T2w, ADC and high-b."
+    assert options.problem(StudyInputs()) == (f"Choose a T2w image, the ADC map and the high-b image for DIL, {takes}")
+    assert options.problem(T2W) == f"Choose the ADC map and the high-b image for DIL, {takes}"
+    with_adc = replace(T2W, adc=Path("adc.nii.gz"))
+    assert options.problem(with_adc) == f"Choose the high-b image for DIL, {takes}"
+    assert options.problem(replace(with_adc, high_b=Path("b.nii.gz"))) is None
+
+
+def test_images_of_several_models_are_asked_for_together(models):
+    options = StudyOptions(tasks=tuple(Task), prostate_model="adc", dil_model="three", models_folder=models)
+    assert options.problem(T2W) == (
+        "Choose the ADC map for Prostate and DIL, and the high-b image for DIL, and a CBCT for CT from CBCT, or other "
+        "models: 'adc' takes ADC and 'three' takes T2w, ADC and high-b."
+    )
+
+
+def test_a_model_that_cannot_do_its_task_asks_for_no_image(models):
     options = StudyOptions(tasks=("prostate",), prostate_model="two", models_folder=models)
-    assert "takes 2 sequences (T2w, ADC) and studies run models of one" in options.problem(T2W)
+    assert "a network of the architecture 'mr_dinov3' takes one" in options.problem(T2W)
+    assert options.problem(T2W) == options.problem_of_options()
 
 
 def test_only_the_models_of_chosen_tasks_count():

@@ -11,7 +11,9 @@ from ProstateXferLib.cohort.task import Task
 from ProstateXferLib.cohort.ticked_structures import gland_with_lesions, ticked_structures
 from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.structures import BLADDER, DIL, PERIPHERAL_ZONE, PROSTATE, TRANSITION_ZONE
+from ProstateXferLib.metrics.measure import measure
 from ProstateXferLib.pipelines.provenance import Provenance
+from ProstateXferLib.pipelines.sample import Sample
 from ProstateXferLib.pipelines.segmentation import Segmentation
 
 GRID = Grid((10, 8, 4), (1.0, 2.0, 5.0), (3.0, 4.0, 5.0), (0, 1, 0, 1, 0, 0, 0, 0, -1))
@@ -142,3 +144,52 @@ def test_the_gland_may_be_its_zones_and_a_lesion_knows_its_gland_by_any_name():
     named = replace(PROSTATE, name="Whole gland")
     found = gland_with_lesions(segmentation((named,), (1, GLAND)), segmentation((DIL,), (2, INNER)), Watch())
     assert found.structures[1].part_of == "Whole gland"
+
+
+def sampled(whole, by, *samples):
+    """The segmentation with samples (name, segmentation)."""
+    voices = tuple(Sample(name, found.labels, found.structures) for name, found in samples)
+    return replace(whole, samples=voices, sampled_by=by)
+
+
+def test_samples_are_ticked_as_the_result_is_and_those_that_know_nothing_of_it_are_left_out():
+    of_dil = segmentation((DIL.with_value(1),), (1, INNER))
+    both = sampled(BOTH, "members", ("a", BOTH), ("b", segmentation((PROSTATE,), (1, GLAND))), ("c", of_dil))
+    found = ticked_structures(both, (Task.PROSTATE,))
+    assert [sample.name for sample in found.samples] == ["a", "b"]
+    assert np.array_equal(array(found.samples[0]), array(found))
+    assert [s.name for s in found.samples[0].structures] == ["Prostate"]
+    found = ticked_structures(both, (Task.DIL,))
+    assert [sample.name for sample in found.samples] == ["a", "c"]
+    assert np.count_nonzero(array(found.samples[1])) == 8
+    assert [measure(found)[0].samples, measure(found)[0].seen_by] == [2, 2]
+
+
+def test_with_two_models_each_structure_has_the_samples_of_its_own_and_lesions_end_at_the_gland_in_them_too():
+    smaller = segmentation((PROSTATE,), (1, np.s_[1:3, 2:6, 2:6]))
+    whole = segmentation((PROSTATE,), (1, GLAND))
+    gland = sampled(whole, "folds", ("fold 0", whole), ("fold 1", smaller))
+    outside = segmentation((DIL.with_value(1),), (1, np.s_[1:3, 3:5, 6:10]))
+    large = segmentation((DIL.with_value(1),), (1, np.s_[1:3, 2:6, 4:10]))
+    nothing = segmentation((DIL.with_value(1),))
+    lesion = sampled(outside, "mirrorings", ("fold 0", outside), ("y", large), ("x", nothing))
+    found = gland_with_lesions(gland, lesion, Watch())
+    assert found.sampled_by == "folds and mirrorings"
+    assert len({sample.name for sample in found.samples}) == 5
+    rows = {row.id: row for row in measure(found)}
+    # 2 x 4 x 4 and 2 x 4 x 6 voxels; the lesions' voxels beyond the gland of the result (x from 8) are gone.
+    assert rows["Prostate"].samples == 2
+    assert (rows["Prostate"].volume_low_cm3, rows["Prostate"].volume_high_cm3) == pytest.approx((0.32, 0.48))
+    assert (rows["DIL"].samples, rows["DIL"].volume_low_cm3) == (3, 0.0)
+    assert rows["DIL"].volume_high_cm3 == pytest.approx(2 * 4 * 4 * VOXEL_CM3)
+    assert rows["DIL"].volume_cm3 == pytest.approx(2 * 2 * 2 * VOXEL_CM3)
+    assert rows["DIL L1"].seen_by == 2
+
+
+def test_two_models_of_which_one_has_samples_keep_those():
+    whole = segmentation((PROSTATE,), (1, GLAND))
+    gland = sampled(whole, "folds", ("fold 0", whole), ("fold 1", whole))
+    found = gland_with_lesions(gland, segmentation((DIL,), (2, INNER)), Watch())
+    assert found.sampled_by == "folds"
+    rows = {row.id: row for row in measure(found)}
+    assert rows["Prostate"].samples == 2 and rows["DIL"].samples is None

@@ -4,6 +4,7 @@
 import io
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from scipy import ndimage
 
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.grid import Grid
+from ProstateXferLib.images.structures import DIL, PROSTATE
 from ProstateXferLib.reports import Outline, axial_slices, outlines_of, sagittal_coronal, synthetic_ct
-from ProstateXferLib.reports.outlines import REFERENCE_RGB
+from ProstateXferLib.reports.outlines import REFERENCE_RGB, sample_outlines
 from ProstateXferLib.reports.panels import Volume
 
 # One box in the patient, seen on grids whose axes run differently.
@@ -125,6 +127,32 @@ def test_a_dashed_outline_has_gaps():
         for way in (False, True)
     )
     assert 0.4 * solid < dashed < 0.85 * solid
+
+
+def test_a_thin_outline_is_thinner_asks_for_no_slice_and_many_of_a_name_have_one_line_in_the_legend():
+    image, (gland, lesion) = study_on(GRIDS["axial"])
+    thin = replace(lesion, name="Lesion, each sample", thin=True)
+    thick, many = (pixels_of(axial_slices(image, [gland, *more])) for more in ([lesion], [thin, thin, thin]))
+    assert 0 < len(drawn_in(many, BLUE, 0.9)) < 0.7 * len(drawn_in(thick, BLUE, 0.9))
+    one = pixels_of(axial_slices(image, [gland, thin]))
+    assert one.shape == many.shape
+    legend = [np.argwhere(picture[int(0.93 * len(picture)) :].min(axis=2) < 200) for picture in (one, many)]
+    assert np.array_equal(*legend)
+    # Which slices are shown is told by where the gland is drawn.
+    alone = pixels_of(axial_slices(image, [gland]))
+    assert np.array_equal(drawn_in(alone, GREEN, 0.5), drawn_in(one, GREEN, 0.5))
+
+
+def test_outlines_of_samples_are_thin_in_the_colours_of_the_result_and_of_its_structures_alone():
+    grid = GRIDS["axial"]
+    box = sitk.GetArrayFromImage(box_on(grid, GLAND_LPS))
+    lesion = sitk.GetArrayFromImage(box_on(grid, LEFT_LESION_LPS))
+    labels = np.where(lesion > 0, 9, 7 * box).astype(np.uint8)
+    known = (PROSTATE.with_value(7), DIL.with_value(9))
+    sample = SimpleNamespace(name="fold 1", labels=grid.image(labels), structures=known)
+    outlines = sample_outlines(SimpleNamespace(structures=(replace(PROSTATE, color_rgb=BLUE),), samples=(sample,) * 2))
+    assert [(o.name, o.color_rgb, o.thin) for o in outlines] == [("Prostate, each sample", BLUE, True)] * 2
+    assert np.array_equal(sitk.GetArrayFromImage(outlines[0].mask) > 0, box > 0)  # the gland is whole
 
 
 def test_a_structure_at_the_edge_of_the_image_is_outlined_to_the_edge():

@@ -121,6 +121,17 @@ def test_pictures_are_inside_the_page(page):
     assert [base64.b64decode(source.partition(",")[2]) for source in sources] == [PNG, PNG]
 
 
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [(("41.2 (39.8–44.0)", "–"), False), (("-3 %", ""), False), (("", "cut by image edge"), True)],
+)
+def test_only_a_last_column_of_words_reads_from_the_left(last, words):
+    table = Table("t", ("Structure", "Value"), (("Prostate", last[0]), ("DIL", last[1])))
+    html = render_page(Page(title="p", tables=(table,)))
+    assert (("table", "class", "remarks") in read(html).attributes) is words
+    assert "table.remarks th:last-child, table.remarks td:last-child { text-align: left; }" in html
+
+
 def test_every_word_from_outside_is_escaped():
     nasty = Page(
         title=NASTY,

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from ProstateXferLib.errors import ProstateXferError
-from ProstateXferLib.metrics import Measurement
+from ProstateXferLib.metrics import Measurement, MissedLesion
 from ProstateXferLib.reports import (
     measurement_tables,
     measurements_text,
     write_measurements_csv,
     write_measurements_json,
 )
+from ProstateXferLib.reports.missed_lesion_text import missed_lesion_text, missed_lesion_warnings
 
 GLAND = Measurement(
     structure="Prostate",
@@ -61,6 +62,7 @@ def read_csv(path):
 def test_every_column_of_the_csv_names_its_unit(tmp_path):
     header = list(read_csv(write_measurements_csv(ROWS, tmp_path / "m.csv"))[0])
     without_unit = ["id", "structure", "label", "component", "part_of", "voxel_count", "touches_border", "dice"]
+    without_unit += ["samples", "seen_by"]
     assert [name for name in header if not re.search(r"_(mm|cm3|fraction)$", name)] == without_unit
     assert {"centroid_l_mm", "centroid_p_mm", "centroid_s_mm", "centroid_r_mm", "centroid_a_mm"} <= set(header)
 
@@ -158,3 +160,77 @@ def test_the_terminal_table_is_aligned_and_not_too_wide():
 def test_a_value_that_rounds_to_zero_has_no_minus():
     row = replace(GLAND, dice=1.0, volume_difference_cm3=-1e-9, centroid_distance_mm=0.0)
     assert "-0" not in measurements_text([row])
+
+
+SAMPLED = [
+    replace(GLAND, volume_low_cm3=39.8, volume_high_cm3=44.004, samples=5),
+    replace(LESION, volume_low_cm3=0.0, volume_high_cm3=1.2, samples=5, seen_by=4),
+    replace(PART, samples=5, seen_by=4),
+    replace(OTHER_PART, samples=5, seen_by=1),
+    replace(ABSENT),
+]
+
+
+def test_samples_give_the_volume_its_range_and_lesions_a_count():
+    (table,) = measurement_tables(SAMPLED, sampled_by="folds")
+    gland, lesion, part, other, absent = (dict(zip(table.header, row, strict=True)) for row in table.rows)
+    assert gland["Volume (range)"] == "41.20 (39.80–44.00)"
+    assert (lesion["Volume (range)"], lesion["Remark"]) == ("0.84 (0.00–1.20)", "2 parts, seen by 4 of 5")
+    assert (part["Volume (range)"], part["Remark"]) == ("0.84", "seen by 4 of 5, cut by image edge")
+    assert other["Remark"] == "seen by 1 of 5"
+    assert (absent["Volume (range)"], absent["Remark"]) == ("0.00", "not found")
+    assert "among what 5 folds found alone" in table.caption and "no confidence interval" in table.caption
+
+
+def test_without_samples_the_table_does_not_speak_of_them():
+    (table,) = measurement_tables(ROWS)
+    assert table.header[1] == "Volume"
+    assert "brackets" not in table.caption and "een by" not in table.caption
+
+
+def test_a_gland_alone_has_a_range_and_no_word_on_who_sees_it():
+    (table,) = measurement_tables(SAMPLED[:1], sampled_by="members")
+    assert "5 members" in table.caption and "een by" not in table.caption
+
+
+def test_the_csv_has_range_and_count_or_empty_cells(tmp_path):
+    rows = read_csv(write_measurements_csv(SAMPLED, tmp_path / "m.csv"))
+    names = ("volume_low_cm3", "volume_high_cm3", "samples", "seen_by")
+    assert [rows[1][name] for name in names] == ["0.000000", "1.200000", "5", "4"]
+    assert [rows[4][name] for name in names] == [""] * 4
+
+
+def test_the_terminal_says_below_what_the_range_is_and_breaks_its_lines():
+    text = measurements_text(SAMPLED, sampled_by="mirrorings")
+    assert "5 mirrorings" in " ".join(text.split()) and "no confidence interval" in " ".join(text.split())
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 165
+    assert max(map(len, lines[8:])) <= max(map(len, lines[:8]))
+
+
+@pytest.mark.parametrize(
+    ("seen_by", "low", "high", "start"),
+    [
+        (3, 0.31, 0.452, "3 of 5 folds see a DIL of 0.31–0.45 cm³ that the result does not hold"),
+        (1, 0.5, 0.5, "1 of 5 folds sees a DIL of 0.50 cm³ that the result does not hold"),
+    ],
+)
+def test_a_missed_lesion_is_told_with_count_volume_and_place(seen_by, low, high, start):
+    lesion = MissedLesion(
+        structure="DIL",
+        seen_by=seen_by,
+        samples=5,
+        volume_low_cm3=low,
+        volume_high_cm3=high,
+        centroid_lps=(-12.04, 30.1, -5.0),
+    )
+    assert missed_lesion_text(lesion, "folds") == f"{start}, centroid R 12.0, P 30.1, I 5.0 mm: look there."
+
+
+def test_of_many_missed_lesions_the_first_are_told_and_the_others_counted():
+    speck = {"structure": "DIL", "seen_by": 2, "samples": 3, "centroid_lps": (0.0, 0.0, 0.0)}
+    lesions = [MissedLesion(**speck, volume_low_cm3=v, volume_high_cm3=v) for v in range(8, 0, -1)]
+    assert len(missed_lesion_warnings(lesions[:5], "folds")) == 5
+    told = missed_lesion_warnings(lesions, "folds")
+    assert "8.00 cm³" in told[0] and "4.00 cm³" in told[4]
+    assert told[5:] == ["3 more such lesions are in the samples and not in the result."]

@@ -2,6 +2,7 @@
 """Measurements in a table node: the same numbers, with their units, and nothing where there is nothing."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -195,3 +196,19 @@ def test_a_table_has_one_chart(table, scene):
     writeTable([], other)
 
     assert volumesChart(other) is not volumesChart(table)
+
+
+def test_what_samples_say_has_columns_only_where_there_are_samples(scene, table, measurements):
+    names = ("volume_low_cm3", "volume_high_cm3", "samples", "seen_by")
+    assert all(table.GetTable().GetColumnByName(name) is None for name in names)
+    told = [replace(measurements[0], volume_low_cm3=1.5, volume_high_cm3=2.25, samples=5), *measurements[1:]]
+    told[1] = replace(measurements[1], volume_low_cm3=0.0, volume_high_cm3=0.5, samples=5, seen_by=0)
+
+    writeTable(told, table)
+
+    gland, lesion, part, *_ = readTable(table)
+    assert (gland.volumeLowCm3, gland.volumeHighCm3, gland.samples, gland.seenBy) == (1.5, 2.25, 5, None)
+    assert (lesion.volumeLowCm3, lesion.samples, lesion.seenBy) == (0.0, 5, 0)
+    assert part.samples is part.seenBy is part.volumeLowCm3 is None
+    writeTable(measurements, table)
+    assert all(table.GetTable().GetColumnByName(name) is None for name in names)

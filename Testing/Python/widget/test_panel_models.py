@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import slicer
+from nnunet_results.folders import write_folder
 
+from ProstateXferLib.pipelines.ensemble import make_ensemble
 from ProstateXferLib.resources_dir import resources_dir
 
 SHIPPED = resources_dir() / "Models"
@@ -172,7 +174,70 @@ def test_a_model_that_reads_adc_makes_its_selector_usable(panel, t2w_volume, mod
     path.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :])
     panel.choose(t2w=t2w_volume, prostateModel=str(path))
     assert panel.ui.adcSelector.enabled and not panel.ui.highBSelector.enabled
-    assert panel.ui.adcSelector.toolTip.endswith("of the same examination as the T2w")
-    assert "choose the ADC" in panel.ui.applyButton.toolTip and not panel.ui.applyButton.enabled
+    assert panel.ui.adcSelector.toolTip.endswith("of the same examination as the T2w, read by 'prostate-dil-small'")
+    assert "Choose the ADC map for Prostate" in panel.ui.applyButton.toolTip and not panel.ui.applyButton.enabled
     panel.choose(adc=slicer.modules.volumes.logic().CloneVolume(t2w_volume, "ADC"))
     assert panel.ui.applyButton.enabled
+
+
+NNUNET = "nnUNet_results/Dataset007_Test/nnUNetTrainer__nnUNetPlans__3d_fullres"
+
+
+def test_a_results_folder_of_nnunet_is_chosen_like_any_model(panel, t2w_volume, models, study_of):
+    path = write_folder(models / NNUNET)
+    panel.choose(t2w=t2w_volume, modelsFolder=str(models))
+    combo = panel.ui.dilModelComboBox
+    combo.setCurrentIndex(lines_of(panel, "dil").index(NNUNET))
+    assert panel.parameters.dilModel == NNUNET and combo.toolTip == "nnU-Net 3d_fullres of Dataset007_Test"
+    assert panel.ui.applyButton.enabled
+    panel.ui.dilModelCardButton.click()
+    card = panel.ui.modelCardBrowser.toPlainText()
+    assert str(path) in card and "Prostate, DIL" in card and "Dataset007_Test" in card
+    panel.run(study_of("prostate", "dil"))
+    assert f"--dil-model={NNUNET}" in panel.child.calls[0]["words"]
+
+
+def test_an_nnunet_that_cannot_do_a_task_is_listed_with_the_reason(panel, t2w_volume, models):
+    write_folder(models / "liver", dataset={"labels": {"background": 0, "liver": 1, "tumour of it": 2}})
+    (write_folder(models / "half") / "plans.json").unlink()
+    panel.choose(t2w=t2w_volume, modelsFolder=str(models))
+    assert lines_of(panel, "prostate")[-2:] == ["half (damaged)", "liver (not for this task)"]
+    assert not [line for line in lines_of(panel, "ctFromMr") if "liver" in line]
+    panel.ui.prostateModelComboBox.setCurrentIndex(lines_of(panel, "prostate").index("liver (not for this task)"))
+    assert "finds no prostate" in panel.ui.prostateModelComboBox.toolTip
+    assert not panel.ui.applyButton.enabled
+
+
+def test_the_plans_stand_for_their_folder_in_the_file_dialog(panel, t2w_volume, models, dialogs):
+    path = write_folder(models / "a folder")
+    dialogs.paths = [path / "plans.json"]
+    panel.choose(t2w=t2w_volume)
+    panel.ui.prostateModelFileButton.click()
+    assert panel.parameters.prostateModel == str(path)
+    assert panel.ui.prostateModelComboBox.currentText == str(path)
+    assert panel.ui.applyButton.enabled
+    dialogs.paths = [path / "plans.json"]
+    panel.ui.ctFromMrModelFileButton.click()
+    assert "segments and cannot do CT from MR" in dialogs.texts("error")[0]
+
+
+def test_an_ensemble_is_chosen_like_any_model_and_grey_without_a_member(panel, t2w_volume, models):
+    members = [
+        models / "a.safetensors",
+        write_folder(models / "b", dataset={"labels": {"background": 0, "prostate": 1}}),
+    ]
+    shutil.copy(SHIPPED / "prostate-dil-small.safetensors", members[0])
+    make_ensemble(models / "ours.safetensors", members, (3, 1))
+    panel.choose(t2w=t2w_volume, modelsFolder=str(models), prostateModel="ours")
+    assert "ours" in lines_of(panel, "prostate") and panel.ui.applyButton.enabled
+    panel.ui.prostateModelCardButton.click()
+    card = panel.ui.modelCardBrowser.toPlainText()
+    assert (
+        "Averages by probability" in card and "prostate-dil-small (0.750); dataset007-test-3d-fullres (0.250)" in card
+    )
+    members[1].rename(models.parent / "moved away")
+    panel.choose(modelsFolder="")
+    panel.choose(modelsFolder=str(models))
+    assert "ours (incomplete)" in lines_of(panel, "prostate") and not panel.ui.applyButton.enabled
+    for tip in (panel.ui.prostateModelComboBox.toolTip, panel.ui.applyButton.toolTip):
+        assert "The member 'dataset007-test-3d-fullres'" in tip and "is not on this machine" in tip

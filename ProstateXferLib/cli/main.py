@@ -45,6 +45,14 @@ COMMANDS: dict[str, Command] = {
     "synthesize": Command("ProstateXferLib.cli.synthesize", "make a synthetic CT from an MRI or a cone-beam CT"),
     "measure": Command("ProstateXferLib.cli.measure", "measure the structures of a segmentation"),
     "evaluate": Command("ProstateXferLib.cli.evaluate", "score many predictions against references, with a report"),
+    "calibrate": Command(
+        "ProstateXferLib.cli.calibrate", "compare a model's probabilities with references, and mend them"
+    ),
+    "ensemble": Command("ProstateXferLib.cli.ensemble", "average several checkpoints, with weights, as one"),
+    "ensemble plan": Command("ProstateXferLib.cli.ensemble_plan", "list the trained folds that an ensemble may have"),
+    "ensemble select": Command(
+        "ProstateXferLib.cli.ensemble_select", "choose members and weights by nested cross-validation, with a report"
+    ),
     "study": Command("ProstateXferLib.cli.study", "all of this on one patient's images, into one study folder"),
     "batch": Command("ProstateXferLib.cli.batch", "the same for many patients, going on where it was stopped"),
     "report": Command("ProstateXferLib.cli.report", "write the page of a study folder"),

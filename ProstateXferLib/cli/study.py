@@ -35,7 +35,7 @@ def _text(result) -> str:
     """The result for a person."""
     from ProstateXferLib.reports.table import measurements_text
 
-    parts = [measurements_text(result.measurements)] if result.measurements else []
+    parts = [measurements_text(result.measurements, sampled_by=result.sampled_by)] if result.measurements else []
     for key, scores in result.synthesis.items():
         values = ", ".join(
             f"{name.removesuffix('_hu').replace('_', ' ')} {value:.1f} HU"

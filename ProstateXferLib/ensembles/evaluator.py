@@ -37,6 +37,10 @@ class Remembered:
             rows.update(zip(missing, found.values, strict=True))
         return CaseMetrics(tuple(cases), np.array([rows[case] for case in cases]))
 
+    def known(self, cases: tuple[str, ...]) -> dict[Members, CaseMetrics]:
+        """Every ensemble that was measured on all of these cases, in the order in which they were first asked for."""
+        return {members: self(members, cases) for members, rows in self._rows.items() if rows.keys() >= set(cases)}
+
 
 class OnlyCases:
     """An evaluator that refuses all but some cases: what chooses cannot see what reports."""

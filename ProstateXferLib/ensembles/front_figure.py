@@ -14,10 +14,11 @@ _MOST_LABELS = 12
 """More candidates than this are drawn without their names, which would lie on each other."""
 
 
-def front_figure(front: Front, *, baseline: FrontPoint | None = None) -> bytes:
+def front_figure(front: Front, *, baseline: FrontPoint | None = None, chosen_by: str = "") -> bytes:
     """A PNG: every ensemble that was measured, single candidates by name, the front, the chosen point, the baseline.
 
     Upwards and to the right is better, whatever the boundary metric: the axis of a distance points downwards.
+    `chosen_by` says what took the chosen point; "" where it was the front's own trade.
 
     Raises:
         ProstateXferError: matplotlib is not installed.
@@ -40,7 +41,7 @@ def front_figure(front: Front, *, baseline: FrontPoint | None = None) -> bytes:
     )
     if baseline is not None:
         _dots(axes, [baseline], color=_INK, s=60, marker="s", label="equal-weight baseline", zorder=4)
-    label = f"chosen (trade {front.trade:g})"
+    label = f"chosen ({chosen_by or f'trade {front.trade:g}'})"
     _dots(axes, [front.chosen], color=_ORANGE, edgecolors="white", s=240, marker="*", label=label, zorder=5)
     if not metric.higher_is_better:
         axes.invert_yaxis()

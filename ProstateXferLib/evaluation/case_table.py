@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cases of an evaluation from a CSV."""
 
-import csv
-import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.evaluation.case_files import NEEDED, ROLES, CaseFiles, Cohort
+from ProstateXferLib.evaluation.csv_rows import CsvRow, read_csv_rows
 
 CASE_COLUMN = "case"
-_DELIMITERS = ",;\t"
 _OTHER_NAMES = {"mask": "body"}
 
 
@@ -22,19 +21,10 @@ def read_case_table(path: Path) -> Cohort:
         ProstateXferError: what is wrong and in which line.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProstateXferError(f"'{path}' cannot be read as text ({error}): save it as CSV in UTF-8.") from error
-    first = text.splitlines()[0] if text.strip() else ""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count), strict=True)
-    try:
-        header = [_OTHER_NAMES.get(name, name) for name in (cell.strip().lower() for cell in next(reader, []))]
-        _check_header(header, path)
-        rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except csv.Error as error:
-        raise ProstateXferError(f"'{path.name}' is no sound CSV near line {reader.line_num} ({error}).") from error
-    cases = [_case(header, cells, path, line) for line, cells in rows]
+    columns, rows = read_csv_rows(path)
+    header = [_OTHER_NAMES.get(name, name) for name in columns]
+    _check_header(header, path)
+    cases = [_case(header, row, path) for row in rows]
     if not cases:
         raise ProstateXferError(f"'{path.name}' lists no case: add a line for each below the header.")
     names = [case.case for case in cases]
@@ -43,7 +33,7 @@ def read_case_table(path: Path) -> Cohort:
     return Cohort(tuple(cases), {})
 
 
-def _check_header(header: list[str], path: Path) -> None:
+def _check_header(header: Sequence[str], path: Path) -> None:
     columns = (CASE_COLUMN, *ROLES)
     unknown = [name for name in header if name not in columns]
     double = [name for name in header if header.count(name) > 1]
@@ -54,13 +44,9 @@ def _check_header(header: list[str], path: Path) -> None:
         raise ProstateXferError(f"Line 1 of '{path.name}' lacks the column '{missing[0]}'.")
 
 
-def _case(header: list[str], cells: list[str], path: Path, line: int) -> CaseFiles:
-    if len(cells) != len(header):
-        raise ProstateXferError(
-            f"Line {line} of '{path.name}' has {len(cells)} cells and the header {len(header)}: correct it."
-        )
-    values = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+def _case(header: Sequence[str], row: CsvRow, path: Path) -> CaseFiles:
+    values = dict(zip(header, row.cells.values(), strict=True))
     name = values.pop(CASE_COLUMN)
     if not name:
-        raise ProstateXferError(f"Line {line} of '{path.name}' names no case: fill its first cell.")
+        raise ProstateXferError(f"Line {row.line} of '{path.name}' names no case: fill its first cell.")
     return CaseFiles(name, {role: path.parent / Path(cell).expanduser() for role, cell in values.items() if cell})

@@ -92,14 +92,14 @@ def _alone(item: Any, work: Callable[[Any], Any], lost: Callable[[Any], Any]) ->
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes started anew: a fork of a process with threads, as ITK has them, may never wake up."""
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=prepare_worker)
     try:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _prepare_worker() -> None:
+def prepare_worker() -> None:
     """One thread each, deaf to Ctrl-C (the parent stops the work), and gone when the parent is."""
     import SimpleITK as sitk
 

@@ -20,7 +20,7 @@ def averaged_card(
 
     The training set's mean and standard deviation, which each site measures on its own patients, are pooled by the
     number of patients as if all had been measured together; with `own`, the card of the site that keeps its batch
-    norms, that site's stay. Scores are dropped: nobody has tested the average.
+    norms, that site's stay. Scores and temperatures are dropped: nobody has tested the average.
 
     Raises:
         ProstateXferError: cards of models that do different things.
@@ -54,6 +54,7 @@ def averaged_card(
         training_data="; ".join(texts),
         scores=(),
         history=(*shared, entry),
+        calibration=(),
     )
 
 

@@ -11,7 +11,12 @@ import SimpleITK as sitk
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.io import read_image, write_image
-from ProstateXferLib.images.segmentation_file import read_segmentation, write_segmentation
+from ProstateXferLib.images.segmentation_file import (
+    read_segmentation,
+    read_segmentations,
+    write_segmentation,
+    write_segmentations,
+)
 from ProstateXferLib.images.structures import (
     BLADDER,
     DIL,
@@ -261,3 +266,50 @@ def centroid_ras(grid: Grid, mask_zyx: np.ndarray) -> np.ndarray:
     if not mask_zyx.any():
         return np.zeros(3)
     return grid.index_to_lps(np.argwhere(mask_zyx).mean(axis=0)[::-1]) * (-1, -1, 1)
+
+
+def test_several_label_maps_of_one_grid_come_back_from_one_file(grid, labels_zyx, tmp_path):
+    lesions = np.where(labels_zyx == DIL.value, 1, 0).astype(np.uint8)
+    maps = {
+        "fold 0": (grid.image(labels_zyx), FOUND),
+        "größer: fold 1": (grid.image(lesions), (DIL.with_value(1),)),
+    }
+    back = read_segmentations(write_segmentations(maps, tmp_path / "maps.seg.nrrd"))
+    assert list(back) == list(maps)
+    for name, (labels, structures) in maps.items():
+        assert Grid.of(back[name][0]).same_as(grid)
+        assert np.array_equal(sitk.GetArrayFromImage(back[name][0]), sitk.GetArrayFromImage(labels))
+        assert [(s.value, s.name, s.part_of, s.type) for s in back[name][1]] == [
+            (s.value, s.name, s.part_of, s.type) for s in structures
+        ]
+
+
+def test_slicer_sees_each_of_several_maps_whole_with_its_name(grid, labels_zyx, tmp_path):
+    half = labels_zyx.copy()
+    half[:, :, 11:] = 0
+    path = write_segmentations(
+        {"a": (grid.image(labels_zyx), FOUND), "b": (grid.image(half), FOUND)}, tmp_path / "maps.seg.nrrd"
+    )
+    masks, image = masks_in_file(path), sitk.ReadImage(str(path))
+    assert len(masks) == 2 * len(FOUND)
+    names = [image.GetMetaData(f"Segment{n}_Name") for n in range(len(masks))]
+    assert names[0] == "Prostate (a)" and names[len(FOUND) + 1] == "DIL (b)"
+    for number, labels in enumerate((labels_zyx, half), start=1):
+        for structure in FOUND:
+            whole = whole_structure_mask(labels, structure, FOUND)
+            assert np.array_equal(masks[f"{structure.segment_id}_{number}"], whole)
+
+
+def test_maps_on_two_grids_and_no_map_are_refused(grid, labels_zyx, tmp_path):
+    other = replace(grid, spacing_xyz=(1.0, 1.0, 1.0))
+    maps = {"a": (grid.image(labels_zyx), FOUND), "b": (other.image(labels_zyx), FOUND)}
+    for wrong in (maps, {}):
+        with pytest.raises(ProstateXferError, match="share a grid"):
+            write_segmentations(wrong, tmp_path / "maps.seg.nrrd")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_segmentation_is_not_taken_for_several_maps(grid, labels_zyx, tmp_path):
+    path = write_segmentation(grid.image(labels_zyx), FOUND, tmp_path / "one.seg.nrrd")
+    with pytest.raises(ProstateXferError, match="does not hold several label maps"):
+        read_segmentations(path)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ProstateXferLib.errors import ProstateXferError
-from ProstateXferLib.metrics import detect_lesions, detection_map, froc_curve, picai_score
+from ProstateXferLib.metrics import detect_lesions, detection_map, froc_curve, picai_candidates, picai_score
+from ProstateXferLib.metrics.components import components_by_volume
 from ProstateXferLib.metrics.lesion_detection import LesionDetection
 
 FOLDER = Path(__file__).resolve().parents[2] / "Data" / "golden" / "metrics"
@@ -100,7 +101,7 @@ def test_what_the_package_refuses_is_said_in_a_sentence(picai, exams, wrong):
     smooth = np.random.default_rng(0).random(prediction.shape).astype(np.float32)
     given = smooth if wrong.startswith("softmax") else -prediction
     assert DETECTION["errors"][wrong] == "ValueError"
-    with pytest.raises(ProstateXferError, match="refuses exam number 1"):
+    with pytest.raises(ProstateXferError, match="Exam number 1 cannot be judged: The prediction"):
         picai_score([(reference, given)])
     with pytest.raises(ProstateXferError):
         detect_lesions(reference, given, "picai")
@@ -145,7 +146,7 @@ def test_random_exams_are_judged_as_the_package_judges_them(picai, seed):
 
 
 @pytest.mark.parametrize("threshold", ["dynamic", "dynamic-fast", 0.25, 0.5])
-def test_candidates_are_those_of_the_package(picai, threshold):
+def test_candidates_are_those_that_the_package_stored(threshold):
     with np.load(FOLDER / "candidates.npz") as file:
         found = detection_map(file["softmax"], threshold)
         assert np.array_equal(found, file[f"det_{threshold}"])
@@ -153,7 +154,52 @@ def test_candidates_are_those_of_the_package(picai, threshold):
     assert sorted(np.unique(found[found > 0])) == pytest.approx(sorted(c for _, c in expected["confidences"]))
 
 
-def test_candidates_of_an_image_lie_on_its_grid(picai):
+def noise_of(kind, seed):
+    """A small map of the kinds in which candidates touch, tie, are too small, or are all there is."""
+    from scipy import ndimage
+
+    random = np.random.default_rng(seed)
+    shape = (random.integers(3, 16), *random.integers(8, 28, 2))
+    smooth = ndimage.gaussian_filter(random.normal(size=shape), random.uniform(0.5, 2.5))
+    smooth = (smooth - smooth.min()) / np.ptp(smooth)
+    return {
+        "smooth": smooth,
+        "steps": np.round(8 * smooth) / 8,
+        "specks": random.random(shape) * (random.random(shape) < 0.1),
+        "saturated": np.where(smooth > 0.7, 1.0, 0.3 * smooth),
+        "faint": smooth * random.choice([0.005, 0.02, 0.1]),
+    }[kind].astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["smooth", "steps", "specks", "saturated", "faint"])
+def test_candidates_of_noise_are_those_of_the_package_to_the_bit(picai, kind):
+    from report_guided_annotation import extract_lesion_candidates
+
+    found = 0
+    for seed in range(12):
+        probability = noise_of(kind, seed)
+        for threshold in ("dynamic", "dynamic-fast", 0.0, 0.25):
+            theirs = extract_lesion_candidates(probability.copy(), threshold=threshold)[0]
+            ours = detection_map(probability, threshold)
+            assert np.array_equal(ours, theirs), (seed, threshold)
+            found += ours.any()
+    assert found > 12
+
+
+def test_an_image_is_looked_through_once_for_a_candidate_and_not_for_a_component(monkeypatch):
+    probability = np.zeros((12, 120, 120), np.float32)
+    probability[::3, ::3, ::3] = np.random.default_rng(0).uniform(0.5, 0.9, (4, 40, 40))  # 6400 components
+    probability[3:9, 49:61, 49:61] = 0
+    probability[4:8, 50:60, 50:60] = 1
+    looks = []
+    monkeypatch.setattr(
+        picai_candidates, "components_by_volume", lambda mask: looks.append(1) or components_by_volume(mask)
+    )
+    assert np.array_equal(detection_map(probability), np.where(probability == 1, 1, 0))
+    assert len(looks) <= 3
+
+
+def test_candidates_of_an_image_lie_on_its_grid():
     import SimpleITK as sitk
 
     with np.load(FOLDER / "candidates.npz") as file:

@@ -14,6 +14,9 @@ from ProstateXferLib.errors import ProstateXferError
 if TYPE_CHECKING:
     from ProstateXferLib.checkpoints.card import ModelCard
 
+_ALSO = {"mr_dinov3": ("mirror_axes",)}
+"""What an architecture that is not dense follows of a dense one's preprocessing."""
+
 
 def check_fit(card: "ModelCard") -> None:
     """Refuse a card that its network could not follow.
@@ -31,10 +34,12 @@ def check_fit(card: "ModelCard") -> None:
     _check_nnunet(card)
     if ARCHITECTURES[card.architecture].dense:
         _check_dense(card)
-    elif card.preprocessing.dense_alone:
+        return
+    useless = [name for name in card.preprocessing.dense_alone if name not in _ALSO.get(card.architecture, ())]
+    if useless:
         raise ProstateXferError(
-            f"Model card '{card.name}': the preprocessing's {card.preprocessing.dense_alone[0]} means nothing for the "
-            f"architecture '{card.architecture}'."
+            f"Model card '{card.name}': the preprocessing's {useless[0]} means nothing for the architecture "
+            f"'{card.architecture}'."
         )
 
 

@@ -37,7 +37,7 @@ class Preprocessing:
         overlap: share of a tile that the next one covers again (dense networks).
         blending: how overlapping tiles are weighted, "gaussian" (nnU-Net) or "constant" (MONAI; dense networks).
         mirror_axes: of "z", "y", "x" those along which test-time augmentation may mirror; None is every axis the
-            network runs over, () none (dense networks).
+            network runs over, () none (dense networks and mr_dinov3).
         n4: whether the bias field is corrected first (images/bias_field.py).
         nnunet: nnU-Net's own way, exactly (pipelines/nnunet); it excludes all other settings, and `intensity` is then
             the rule that comes nearest, for readers of the card.

@@ -14,8 +14,9 @@ from ProstateXferLib.networks.encoder_key import encoder_sha256
 from ProstateXferLib.networks.mr_dinov3 import MRDINOv3
 from ProstateXferLib.pipelines.device import AdaptiveRunner, default_batch_size, refuse_non_finite
 from ProstateXferLib.pipelines.head_probabilities import head_probabilities
+from ProstateXferLib.pipelines.mirroring import mirroring_name
 from ProstateXferLib.pipelines.preparation import prepare_slices
-from ProstateXferLib.pipelines.slice_decoder import HeadTask, SliceDecoder, mirroring_names
+from ProstateXferLib.pipelines.slice_decoder import HeadTask, SliceDecoder, slice_mirrorings
 from ProstateXferLib.pipelines.tiling import STEP, Tiling
 from ProstateXferLib.pipelines.unit import HeadFound, Numbered, Part, Unit
 from ProstateXferLib.pipelines.window_options import AS_MADE, WindowOptions
@@ -74,7 +75,7 @@ class EncoderGroup:
 
         Args:
             images: by sequence; the members' one is among them.
-            tta: average over the four in-plane mirrorings.
+            tta: average over the in-plane mirrorings that the card allows, four where it says nothing.
             skip_outside: decode only tokens that can hold something, see `Segmenter`.
             progress: told which slice is done.
             part: told what each mirroring says alone; only where there is one member and `tta`.
@@ -87,7 +88,8 @@ class EncoderGroup:
         tiling = Tiling.of(size_yx, self.preprocessing.tile_yx, step=step)
         runner = tile_runner(self.network, tiling, move=self.network.to, device=self.device, progress=progress)
         tasks = head_tasks(self.members, prepared.spacing_zyx)
-        decoder = SliceDecoder(self.network, tasks, tiling, tta=tta, skip_outside=skip_outside)
+        mirrors = slice_mirrorings(tta, self.preprocessing.mirror_axes)
+        decoder = SliceDecoder(self.network, tasks, tiling, mirrors=mirrors, skip_outside=skip_outside)
         mirrored: dict[str, list[torch.Tensor]] = {}
         with torch.inference_mode():
             logits = decoder.run(prepared.slices, runner, progress, mirrored=None if part is None else mirrored)
@@ -98,9 +100,9 @@ class EncoderGroup:
                 return HeadFound(unit, head, volumes)
 
             for member, unit in zip(self.members, self.units, strict=True):
-                for index, mirroring in enumerate(mirroring_names(tta) if part is not None else ()):
+                for index, axes in enumerate(mirrors if part is not None else ()):
                     for name, head in member.heads:
-                        part(mirroring, found(unit, head, mirrored[name][index]))
+                        part(mirroring_name(axes), found(unit, head, mirrored[name][index]))
                 for name, head in member.heads:
                     refuse_non_finite(logits[name], member.card.name, next(self.network.parameters()).dtype)
                     yield found(unit, head, logits.pop(name))

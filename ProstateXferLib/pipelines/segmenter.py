@@ -46,8 +46,8 @@ class Segmenter:
         checkpoint: a `Checkpoint`, a path, a registered name, or a list of them. All must name the same structures
             or disjoint ones, and take the same first sequence.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        tta: average over the four in-plane mirrorings (four times the work); a dense network over all mirrorings along
-            the axes that its card allows (3-D: up to eight).
+        tta: average over all mirrorings along the axes that the card allows: up to four in-plane, eight in 3-D, and as
+            many times the work.
         precision: "auto", "fp32", "bf16" or "fp16".
         skip_outside: MR-DINOv3 decodes only tokens in the body, and lesion tokens only near the gland; the labels
             inside those regions are those of the full decode. False decodes everything. Dense networks always do.

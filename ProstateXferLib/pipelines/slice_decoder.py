@@ -14,14 +14,13 @@ from torch import Tensor
 
 from ProstateXferLib.networks.mr_dinov3 import MRDINOv3
 from ProstateXferLib.pipelines.device import AdaptiveRunner
-from ProstateXferLib.pipelines.mirroring import mirroring_name
+from ProstateXferLib.pipelines.mirroring import mirrorings
 from ProstateXferLib.pipelines.regions import body_threshold, body_tokens, dilate, tokens_near
 from ProstateXferLib.pipelines.tiling import Tiling
 from ProstateXferLib.progress import Progress
 
 NOT_DECODED = -20.0
 """Logit of every class but the background in tokens that are not decoded: a probability of 2e-9."""
-_MIRRORS = ((), (-1,), (-2,), (-2, -1))
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,10 @@ class _Encoded:
     body: Tensor | None
 
 
-def mirroring_names(tta: bool) -> list[str]:
-    """For people, in the order in which a `SliceDecoder` runs them."""
-    return [mirroring_name(axes) for axes in (_MIRRORS if tta else _MIRRORS[:1])]
+def slice_mirrorings(tta: bool, allowed: Sequence[str] | None = None) -> list[tuple[int, ...]]:
+    """The mirrorings to average over, as axes of a tensor counted from its end; `allowed` of "y", "x", None is both."""
+    axes = [axis for name, axis in (("x", -1), ("y", -2)) if allowed is None or name in allowed]
+    return [tuple(reversed(subset)) for subset in mirrorings(axes)] if tta else [()]
 
 
 class SliceDecoder:
@@ -62,17 +62,23 @@ class SliceDecoder:
         network: encoder and heads.
         tasks: heads in running order; a head that works within another comes after it.
         tiling: how slices are cut.
-        tta: average logits over the four mirrorings.
+        mirrors: average logits over these (`slice_mirrorings`).
         skip_outside: False decodes every token.
     """
 
     def __init__(
-        self, network: MRDINOv3, tasks: Sequence[HeadTask], tiling: Tiling, *, tta: bool, skip_outside: bool
+        self,
+        network: MRDINOv3,
+        tasks: Sequence[HeadTask],
+        tiling: Tiling,
+        *,
+        mirrors: Sequence[tuple[int, ...]] = ((),),
+        skip_outside: bool,
     ) -> None:
         self.network, self.tiling, self.skip_outside = network, tiling, skip_outside
         self.whole = [task for task in tasks if task.within is None]
         self.within = [task for task in tasks if task.within is not None]
-        self.mirrors = _MIRRORS if tta else _MIRRORS[:1]
+        self.mirrors = tuple(mirrors)
 
     def run(
         self,
@@ -88,7 +94,7 @@ class SliceDecoder:
             slices: of one study.
             runner: runs batches of tiles.
             progress: told which slice is done.
-            mirrored: filled with head name -> the logits of every mirroring alone, in the order of `mirroring_names`;
+            mirrored: filled with head name -> the logits of every mirroring alone, in the order of the mirrorings;
                 tokens are chosen by the mean of all. Needs as much memory again for each.
         """
         count, shape = len(slices), tuple(slices.shape[1:])

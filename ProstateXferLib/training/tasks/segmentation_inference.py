@@ -41,7 +41,7 @@ def _token_logits(
     tiling = Tiling.of(tuple(slices.shape[1:]), card.preprocessing.tile_yx)
     member = Member(card, tuple((head.name, head) for head in card.heads))
     runner = tile_runner(network, tiling, move=_stay, device=device, progress=progress)
-    decoder = SliceDecoder(network, head_tasks([member], case.spacing_zyx), tiling, tta=False, skip_outside=True)
+    decoder = SliceDecoder(network, head_tasks([member], case.spacing_zyx), tiling, skip_outside=True)
     return decoder.run(slices, runner, progress)
 
 

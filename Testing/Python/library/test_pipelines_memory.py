@@ -9,7 +9,7 @@ import torch
 from ProstateXferLib.errors import CancelledError
 from ProstateXferLib.networks.mr_dinov3 import MRDINOv3
 from ProstateXferLib.pipelines.device import AdaptiveRunner, default_batch_size, is_out_of_memory
-from ProstateXferLib.pipelines.slice_decoder import HeadTask, SliceDecoder
+from ProstateXferLib.pipelines.slice_decoder import HeadTask, SliceDecoder, slice_mirrorings
 from ProstateXferLib.pipelines.tiling import Tiling
 
 # A device that every machine has besides its CPU: tensors on it have a shape and no values.
@@ -159,7 +159,8 @@ def test_memory_that_runs_out_in_encoder_or_decoder_costs_batch_size_and_not_the
     network = MRDINOv3.from_state_dict(random_state(gland=2, dil=2), eps=1e-5, rope_dtype="fp32")
     tasks = [HeadTask("gland", 2), HeadTask("dil", 2, within="gland", margin_px=3.0, margin_slices=1)]
     slices = torch.randn(6, 40, 32, generator=torch.Generator().manual_seed(0))
-    decoder = SliceDecoder(network, tasks, Tiling.of((40, 32), (32, 32)), tta=True, skip_outside=True)
+    tiling, mirrors = Tiling.of((40, 32), (32, 32)), slice_mirrorings(True)
+    decoder = SliceDecoder(network, tasks, tiling, mirrors=mirrors, skip_outside=True)
     real = getattr(MRDINOv3, method)
 
     def small(self, *args, **options):

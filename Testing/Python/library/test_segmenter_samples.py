@@ -33,9 +33,9 @@ def mirrored(array, *axes):
 
 @pytest.fixture
 def tokens(tmp_path, random_state, segmentation_card):
-    def make(name, seed=0, encoder_seed=None, heads=("gland",)):
+    def make(name, seed=0, encoder_seed=None, heads=("gland",), **card):
         encoder_seed = seed if encoder_seed is None else encoder_seed
-        card = dataclasses.replace(segmentation_card(*heads), name=name)
+        card = dataclasses.replace(segmentation_card(*heads, **card), name=name)
         state = random_state(seed, encoder_seed=encoder_seed, **dict.fromkeys(heads, 2))
         return write_checkpoint(tmp_path / f"{name}.safetensors", card, state)
 
@@ -122,6 +122,22 @@ def test_one_network_is_sampled_by_mirroring_and_not_at_all_without(tokens):
         image = GRID.image(mirrored(array_of(noise()), *axes))
         alone = array_of(Segmenter(path, device="cpu").predict(image).labels)
         assert np.count_nonzero(mirrored(alone, *axes) != array_of(sample.labels)) <= 2  # ties of rounding
+
+
+def test_only_the_mirrorings_that_the_card_allows_are_averaged(tokens):
+    """A network that never saw an image front to back says nothing about it."""
+    sideways = tokens("sideways", preprocessing={"mirror_axes": ("x",)})
+    found = same_result(sideways, noise(), tta=True)
+    assert [sample.name for sample in found.samples] == ["as it is", "mirrored along x"]
+    every = same_result(tokens("every"), noise(), tta=True)
+    assert not np.allclose(
+        array_of(every.probabilities["Prostate"]), array_of(found.probabilities["Prostate"]), atol=1e-3
+    )
+    for mine, same in zip(found.samples, every.samples, strict=False):
+        assert np.array_equal(array_of(mine.labels), array_of(same.labels))
+    never = tokens("never", preprocessing={"mirror_axes": ()})
+    plain = Segmenter(never, device="cpu").predict(noise()).probabilities["Prostate"]
+    assert np.array_equal(array_of(same_result(never, noise(), tta=True).probabilities["Prostate"]), array_of(plain))
 
 
 def test_a_single_fold_of_an_nnunet_is_sampled_by_the_mirrorings_that_it_allows(tmp_path):

@@ -17,6 +17,9 @@ BENCHMARKS = (
     "cohort_evaluation",
     "cached_features",
     "training_step",
+    "nnunet_speed",
+    "nnunet_memory",
+    "nnunet_shortcuts",
 )
 
 

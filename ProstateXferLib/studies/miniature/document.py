@@ -26,6 +26,10 @@ LIMITS = """\
 Here a ViT of 3.6 million weights and a small U-Net see a few dozen volumes for minutes. The paper's numbers stand
 beside to show the layout, not to be compared.
 - The place of the natural-image DINOv3 is taken by the CT encoder, because no published weights can be had here.
+- Every arm stops after a few hundred steps, far from what it could reach: this compares what is learnt early. A gland
+model trained for longer on the same cases comes with ProstateXfer (README).
+- The MR adaptation saw unlabelled images of other patients of PROMISE12 itself: what it gains out of fold may be gained
+in these centres alone.
 - PROMISE12's copies have nominal millimetres: from them only overlap is reported.
 - The glands of the five test cases were drawn by an AI and not by an expert.
 - The paper's lesion tables are not repeated: PROMISE12 has no lesions drawn, and four lesions are no test set.

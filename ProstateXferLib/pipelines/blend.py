@@ -25,13 +25,17 @@ class Blend:
     def __init__(self, windows: Windows, weight: Tensor, *, classes: int, device: torch.device) -> None:
         self._windows, self._weight = windows, weight.to(device)
         self._total = torch.zeros(classes, *windows.padded_zyx, dtype=weight.dtype, device=device)
-        self._norm = torch.zeros(windows.padded_zyx, dtype=weight.dtype, device=device)
+        # Every plane has the same windows, where none is left out: one plane of weights serves them all.
+        self._one_plane = windows.planar and windows.complete
+        shape = (1, *windows.padded_zyx[1:]) if self._one_plane else windows.padded_zyx
+        self._norm = torch.zeros(shape, dtype=weight.dtype, device=device)
 
     def add(self, start: tuple[int, int, int], logits: Tensor) -> None:
         """One window's logits (K, *window_zyx), fp32, on any device."""
         place = self._windows.place(start)
         self._total[(slice(None), *place)] += logits.to(self._total.device) * self._weight
-        self._norm[place] += self._weight
+        if not self._one_plane or start[0] == 0:
+            self._norm[place] += self._weight
 
     def result(self, background: Tensor) -> Tensor:
         """Logits (K, *shape_zyx) on the CPU, the padding cut away; to be asked for once.
@@ -40,7 +44,8 @@ class Blend:
             background: (K,) logits of the voxels that no window was run on.
         """
         inner = self._windows.inner
-        logits, norm = self._total[(slice(None), *inner)], self._norm[inner]
+        logits = self._total[(slice(None), *inner)]
+        norm = self._norm[(slice(None), *inner[1:]) if self._one_plane else inner]
         logits.div_(norm)
         if not self._windows.complete:
             logits[:, norm == 0] = background.to(logits)[:, None]

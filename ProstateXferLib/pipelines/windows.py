@@ -85,7 +85,9 @@ class Windows:
         return replace(self, starts=starts, complete=len(starts) == len(self.starts))
 
     def padded(self, channels: Tensor) -> Tensor:
-        """Channels (C, z, y, x) with zeros around them: (C, *padded_zyx)."""
+        """Channels (C, z, y, x) with zeros around them: (C, *padded_zyx); themselves where none are needed."""
+        if self.padded_zyx == self.shape_zyx:
+            return channels
         pairs = [(b, p - n - b) for p, n, b in zip(self.padded_zyx, self.shape_zyx, self.before_zyx, strict=True)]
         return F.pad(channels, [margin for pair in reversed(pairs) for margin in pair])
 

@@ -2,6 +2,7 @@
 """A report as ONE HTML file: pictures inside, no script, nothing fetched from anywhere."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -12,6 +13,7 @@ from ProstateXferLib.reports.page import RESEARCH_USE_ONLY, Figure, Page, Table
 
 __all__ = ["RESEARCH_USE_ONLY", "Figure", "Page", "Table", "render_page", "write_page"]
 
+_WORD = re.compile(r"[^\W\d_]{4}")
 # A hospital's proxy or a mail filter may add scripts or trackers; the browser then refuses them.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -40,6 +42,7 @@ th, td { padding: 7px 8px; text-align: right; white-space: nowrap; vertical-alig
 th:first-child, td:first-child { text-align: left; }
 table.remarks th:last-child, table.remarks td:last-child { text-align: left; }
 table.remarks td:last-child { white-space: normal; }
+th.words, td.words { text-align: left; }
 thead th { font-weight: 600; padding-bottom: 0; white-space: normal; vertical-align: bottom; }
 thead tr.units th { font-weight: 400; color: var(--soft); padding-top: 0; padding-bottom: 7px; }
 thead tr:last-child th { border-bottom: 2px solid var(--ink); padding-bottom: 7px; }
@@ -118,10 +121,11 @@ def _warnings(warnings: Sequence[str]) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.header)
+    words = _columns_of_words(table)
+    head = "".join(f'<th{_kind(i in words)} scope="col">{escape(name)}</th>' for i, name in enumerate(table.header))
     units = "".join(f"<th>{escape(unit)}</th>" for unit in table.units)
     units = f'<tr class="units">{units}</tr>\n' if table.units else ""
-    rows = "".join(_row(row, part=i in table.indented) for i, row in enumerate(table.rows))
+    rows = "".join(_row(row, words, part=i in table.indented) for i, row in enumerate(table.rows))
     caption = f"<caption>{escape(table.caption)}</caption>\n" if table.caption else ""
     kind = ' class="remarks"' if _ends_in_words(table) else ""
     return (
@@ -135,10 +139,21 @@ def _ends_in_words(table: Table) -> bool:
     return any(sign.isalpha() for row in table.rows for sign in str(row[-1]))
 
 
-def _row(cells: Sequence[str], *, part: bool) -> str:
+def _columns_of_words(table: Table) -> frozenset[int]:
+    """Columns between the first and the last with a word in a cell, which read from the left like the last one's."""
+    columns = range(1, len(table.header) - 1)
+    return frozenset(i for i in columns if any(_WORD.search(str(row[i])) for row in table.rows))
+
+
+def _kind(words: bool) -> str:
+    return ' class="words"' if words else ""
+
+
+def _row(cells: Sequence[str], words: frozenset[int], *, part: bool) -> str:
     first, *others = (escape(str(cell)) for cell in cells)
     kind = ' class="part"' if part else ""
-    return f'<tr{kind}><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>\n'
+    data = "".join(f"<td{_kind(i in words)}>{cell}</td>" for i, cell in enumerate(others, start=1))
+    return f'<tr{kind}><th scope="row">{first}</th>{data}</tr>\n'
 
 
 def _figure(figure: Figure) -> str:

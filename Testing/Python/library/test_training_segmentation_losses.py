@@ -141,7 +141,7 @@ def test_patches_of_labels_are_in_token_order():
 
 ROOT = Path(__file__).resolve().parents[3]
 ONE_OF_TWO = """
-import sys, torch
+import os, sys, torch
 from torch import distributed
 from ProstateXferLib.training.losses.dice_ce import DiceCEOptions, dice_ce
 folder, rank, batch_dice = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
@@ -152,7 +152,8 @@ logits, target = scene["logits"][share].requires_grad_(), scene["target"][share]
 loss = dice_ce(logits, target, DiceCEOptions(batch_dice=batch_dice))
 loss.backward()
 torch.save({"loss": loss.detach(), "gradient": logits.grad / 2}, f"{folder}/{rank}.pt")  # DDP averages gradients
-distributed.destroy_process_group()
+distributed.barrier()
+os._exit(0)  # gloo's threads, joined at a usual exit, now and then abort it after all is done
 """
 
 

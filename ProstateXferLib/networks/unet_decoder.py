@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ProstateXferLib.networks.unet_layers import StackedConvs, convolution, transposed_convolution
+from ProstateXferLib.networks.unet_layers import ConvNorm, convolution, stacked_blocks, transposed_convolution
 from ProstateXferLib.networks.unet_plan import UNetPlan
 
 
@@ -31,7 +31,9 @@ class UNetDecoder(nn.Module):
             )
             self.transpconvs.append(upwards(below, width, stride, stride, bias=plan.conv_bias))
             kernel = plan.kernel_sizes[level]
-            self.stages.append(StackedConvs(count, 2 * width, width, kernel=kernel, stride=one, bias=plan.conv_bias))
+            self.stages.append(
+                stacked_blocks(ConvNorm, count, 2 * width, width, kernel=kernel, stride=one, bias=plan.conv_bias)
+            )
             self.seg_layers.append(logits(width, plan.num_classes, 1, bias=True))
 
     def forward(self, skips: Sequence[Tensor], *, every_scale: bool) -> list[Tensor]:

@@ -2,9 +2,10 @@
 """Building blocks of nnU-Net's U-Nets: convolution, instance norm and leaky ReLU, and the residual block.
 
 Layers and names as in dynamic_network_architectures (the package nnU-Net builds its networks from): `convs.J.conv`,
-`convs.J.norm`, `conv1`, `conv2`, `skip`.
+`convs.J.norm`, `blocks.J.conv1`, `blocks.J.conv2`, `blocks.J.skip`.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -52,30 +53,6 @@ class ConvNorm(nn.Module):
         return self.nonlin(self.norm(self.conv(features)))
 
 
-class StackedConvs(nn.Module):
-    """`count` ConvNorms; the first one changes channels and size."""
-
-    def __init__(
-        self,
-        count: int,
-        channels_in: int,
-        channels_out: int,
-        *,
-        kernel: Sequence[int],
-        stride: Sequence[int],
-        bias: bool,
-    ) -> None:
-        super().__init__()
-        one = (1,) * len(kernel)
-        first = ConvNorm(channels_in, channels_out, kernel=kernel, stride=stride, bias=bias)
-        rest = [ConvNorm(channels_out, channels_out, kernel=kernel, stride=one, bias=bias) for _ in range(count - 1)]
-        self.convs = nn.Sequential(first, *rest)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, C_in, ...) -> (B, C_out, ...)."""
-        return self.convs(features)
-
-
 class ResidualBlock(nn.Module):
     """Two convolutions beside a shortcut: "BasicBlockD", after ResNet-D (He et al., CVPR 2019, "Bag of tricks").
 
@@ -103,30 +80,25 @@ class ResidualBlock(nn.Module):
         return self.nonlin2(self.conv2(self.conv1(features)) + self.skip(features))
 
 
-class StackedResidualBlocks(nn.Module):
-    """`count` ResidualBlocks; the first one changes channels and size."""
+def stacked_blocks(
+    block: type[ConvNorm] | type[ResidualBlock],
+    count: int,
+    channels_in: int,
+    channels_out: int,
+    *,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    bias: bool,
+) -> nn.Sequential:
+    """`count` ConvNorms or ResidualBlocks, of which the first changes channels and size, named `convs.J` or `blocks.J`.
 
-    def __init__(
-        self,
-        count: int,
-        channels_in: int,
-        channels_out: int,
-        *,
-        kernel: Sequence[int],
-        stride: Sequence[int],
-        bias: bool,
-    ) -> None:
-        super().__init__()
-        one = (1,) * len(kernel)
-        first = ResidualBlock(channels_in, channels_out, kernel=kernel, stride=stride, bias=bias)
-        rest = [
-            ResidualBlock(channels_out, channels_out, kernel=kernel, stride=one, bias=bias) for _ in range(count - 1)
-        ]
-        self.blocks = nn.Sequential(first, *rest)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, C_in, ...) -> (B, C_out, ...)."""
-        return self.blocks(features)
+    It maps (B, C_in, ...) to (B, C_out, ...), each side divided by the stride.
+    """
+    one = (1,) * len(kernel)
+    first = block(channels_in, channels_out, kernel=kernel, stride=stride, bias=bias)
+    rest = [block(channels_out, channels_out, kernel=kernel, stride=one, bias=bias) for _ in range(count - 1)]
+    name = "convs" if block is ConvNorm else "blocks"
+    return nn.Sequential(OrderedDict({name: nn.Sequential(first, *rest)}))
 
 
 def initialise(network: nn.Module) -> None:

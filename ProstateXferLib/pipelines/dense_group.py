@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints of dense networks, 2-D and 3-D, that share a preprocessing: a study is prepared once for all of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import SimpleITK as sitk
 import torch
 from torch import nn
 
 from ProstateXferLib.checkpoints.card import ModelCard, Preprocessing
 from ProstateXferLib.pipelines.dense_logits import dense_logits, dense_mirrorings, window_runner
 from ProstateXferLib.pipelines.device import refuse_non_finite
+from ProstateXferLib.pipelines.group import StudyRun
 from ProstateXferLib.pipelines.head_probabilities import head_probabilities
 from ProstateXferLib.pipelines.mirroring import mirroring_name
 from ProstateXferLib.pipelines.preparation import PreparedImage, prepare_channels
-from ProstateXferLib.pipelines.unit import HeadFound, Numbered, Part, Unit
-from ProstateXferLib.pipelines.window_options import AS_MADE, WindowOptions
-from ProstateXferLib.progress import Progress, SubProgress
+from ProstateXferLib.pipelines.unit import HeadFound, Numbered, Unit
+from ProstateXferLib.progress import SubProgress
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class DenseGroup:
         device, dtype: where and in which format they run.
     """
 
+    folds = 1
+
     def __init__(
         self, members: Sequence[DenseMember], units: Sequence[Unit], *, device: torch.device, dtype: torch.dtype
     ) -> None:
@@ -45,36 +46,14 @@ class DenseGroup:
         self.preprocessing: Preprocessing = self.members[0].card.preprocessing
         self._move(device)
 
-    @property
-    def folds(self) -> int:
-        """Networks of a unit that could speak alone."""
-        return 1
-
-    def predict(
-        self,
-        images: Mapping[str, sitk.Image],
-        *,
-        tta: bool,
-        skip_outside: bool,
-        progress: Progress,
-        part: Part | None = None,
-        windows: WindowOptions = AS_MADE,
-    ) -> Iterator[HeadFound]:
-        """Yield what every head of every member finds, on the first image's grid, member by member.
-
-        Args:
-            images: by sequence; the members' are among them.
-            tta: average the logits over all mirrorings along the axes that the card allows (2-D: four, 3-D: eight).
-            skip_outside: has no effect: a dense network works on whole windows, so nothing can be left out of them.
-            progress: told which window is done.
-            part: told what each mirroring says alone; only where there is one member and `tta`.
-            windows: how they are laid.
-        """
-        own = [images[sequence] for sequence in self.members[0].card.inputs]
+    def predict(self, run: StudyRun) -> Iterator[HeadFound]:
+        """As in `Group`."""
+        own = [run.images[sequence] for sequence in self.members[0].card.inputs]
         prepared = prepare_channels(own, self.preprocessing)
         spacing_zyx = own[0].GetSpacing()[::-1]
         for index, (member, unit) in enumerate(zip(self.members, self.units, strict=True)):
-            card, share = member.card, SubProgress(progress, index / len(self.members), (index + 1) / len(self.members))
+            share = SubProgress(run.progress, index / len(self.members), (index + 1) / len(self.members))
+            card = member.card
             mirrored: list[torch.Tensor] = []
             with torch.inference_mode():
                 runner = window_runner(card, prepared.channels, move=self._move, device=self.device, progress=share)
@@ -84,16 +63,16 @@ class DenseGroup:
                     prepared.channels,
                     runner=runner,
                     dtype=self.dtype,
-                    tta=tta,
+                    tta=run.tta,
                     progress=share,
-                    mirrored=None if part is None else mirrored,
-                    options=windows,
+                    mirrored=None if run.part is None else mirrored,
+                    options=run.windows,
                 )
                 self.device = runner.device
                 refuse_non_finite(logits, card.name, self.dtype)
-                for axes, alone in zip(dense_mirrorings(card, tta=tta) if part else (), mirrored, strict=True):
+                for axes, alone in zip(dense_mirrorings(card, tta=run.tta) if run.part else (), mirrored, strict=True):
                     for found in _heads_found(alone, unit, prepared, spacing_zyx):
-                        part(mirroring_name(axes), found)
+                        run.part(mirroring_name(axes), found)
                 yield from _heads_found(logits, unit, prepared, spacing_zyx)
 
     def _move(self, device: torch.device) -> None:

@@ -4,22 +4,23 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import SimpleITK as sitk
 import torch
 
 from ProstateXferLib.checkpoints.card import Head, ModelCard, Preprocessing
+from ProstateXferLib.checkpoints.ensemble_card import names_found
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.networks.dinov3 import PATCH
 from ProstateXferLib.networks.encoder_key import encoder_sha256
 from ProstateXferLib.networks.mr_dinov3 import MRDINOv3
 from ProstateXferLib.pipelines.device import AdaptiveRunner, default_batch_size, refuse_non_finite
+from ProstateXferLib.pipelines.group import StudyRun
+from ProstateXferLib.pipelines.growing import SHOWS
 from ProstateXferLib.pipelines.head_probabilities import head_probabilities
 from ProstateXferLib.pipelines.mirroring import mirroring_name
 from ProstateXferLib.pipelines.preparation import prepare_slices
 from ProstateXferLib.pipelines.slice_decoder import HeadTask, SliceDecoder, slice_mirrorings
 from ProstateXferLib.pipelines.tiling import STEP, Tiling
-from ProstateXferLib.pipelines.unit import HeadFound, Numbered, Part, Unit
-from ProstateXferLib.pipelines.window_options import AS_MADE, WindowOptions
+from ProstateXferLib.pipelines.unit import HeadFound, Numbered, Unit
 from ProstateXferLib.progress import Progress
 
 
@@ -39,8 +40,11 @@ class EncoderGroup:
         members: which heads belong to which card.
         units: one for each member.
         preprocessing: common to all members.
+        levels: see `one_piece_levels`.
         device, dtype: where and in which format it runs.
     """
+
+    folds = 1
 
     def __init__(
         self,
@@ -49,50 +53,29 @@ class EncoderGroup:
         units: Sequence[Unit],
         *,
         preprocessing: Preprocessing,
+        levels: Mapping[frozenset[str], float],
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         self.network = network.to(device=device, dtype=dtype).eval()
         self.members, self.units = tuple(members), tuple(units)
-        self.preprocessing, self.device = preprocessing, device
+        self.preprocessing, self.levels, self.device = preprocessing, levels, device
 
-    @property
-    def folds(self) -> int:
-        """Networks of a unit that could speak alone."""
-        return 1
-
-    def predict(
-        self,
-        images: Mapping[str, sitk.Image],
-        *,
-        tta: bool,
-        skip_outside: bool,
-        progress: Progress,
-        part: Part | None = None,
-        windows: WindowOptions = AS_MADE,
-    ) -> Iterator[HeadFound]:
-        """Yield what every head of every member finds, on the image's grid, member by member.
-
-        Args:
-            images: by sequence; the members' one is among them.
-            tta: average over the in-plane mirrorings that the card allows, four where it says nothing.
-            skip_outside: decode only tokens that can hold something, see `Segmenter`.
-            progress: told which slice is done.
-            part: told what each mirroring says alone; only where there is one member and `tta`.
-            windows: how far tiles advance; what they hold of the body is for `skip_outside` to say.
-        """
-        image = images[self.members[0].card.inputs[0]]
+    def predict(self, run: StudyRun) -> Iterator[HeadFound]:
+        """As in `Group`."""
+        image = run.images[self.members[0].card.inputs[0]]
         prepared = prepare_slices(image, self.preprocessing)
         spacing_zyx = image.GetSpacing()[::-1]
-        size_yx, step = tuple(prepared.slices.shape[1:]), windows.step or STEP
+        size_yx, step = tuple(prepared.slices.shape[1:]), run.windows.step or STEP
         tiling = Tiling.of(size_yx, self.preprocessing.tile_yx, step=step)
-        runner = tile_runner(self.network, tiling, move=self.network.to, device=self.device, progress=progress)
-        tasks = head_tasks(self.members, prepared.spacing_zyx)
-        mirrors = slice_mirrorings(tta, self.preprocessing.mirror_axes)
-        decoder = SliceDecoder(self.network, tasks, tiling, mirrors=mirrors, skip_outside=skip_outside)
+        runner = tile_runner(self.network, tiling, move=self.network.to, device=self.device, progress=run.progress)
+        tasks = head_tasks(self.members, prepared.spacing_zyx, self.levels)
+        mirrors = slice_mirrorings(run.tta, self.preprocessing.mirror_axes)
+        decoder = SliceDecoder(self.network, tasks, tiling, mirrors=mirrors, skip_outside=run.skip_outside)
         mirrored: dict[str, list[torch.Tensor]] = {}
         with torch.inference_mode():
-            logits = decoder.run(prepared.slices, runner, progress, mirrored=None if part is None else mirrored)
+            alone = None if run.part is None else mirrored
+            logits = decoder.run(prepared.slices, runner, run.progress, mirrored=alone)
             self.device = runner.device
 
             def found(unit: Unit, head: Head, logits: torch.Tensor) -> HeadFound:
@@ -100,9 +83,9 @@ class EncoderGroup:
                 return HeadFound(unit, head, volumes)
 
             for member, unit in zip(self.members, self.units, strict=True):
-                for index, axes in enumerate(mirrors if part is not None else ()):
+                for index, axes in enumerate(mirrors if run.part is not None else ()):
                     for name, head in member.heads:
-                        part(mirroring_name(axes), found(unit, head, mirrored[name][index]))
+                        run.part(mirroring_name(axes), found(unit, head, mirrored[name][index]))
                 for name, head in member.heads:
                     refuse_non_finite(logits[name], member.card.name, next(self.network.parameters()).dtype)
                     yield found(unit, head, logits.pop(name))
@@ -123,24 +106,47 @@ def tile_runner(
     return AdaptiveRunner(move, device, together, progress)
 
 
-def head_tasks(members: Sequence[Member], spacing_zyx: Sequence[float]) -> list[HeadTask]:
+def one_piece_levels(rules: Sequence[ModelCard]) -> dict[frozenset[str], float]:
+    """Structures of a head of which one piece is kept -> the probability from which on they show (`growing.SHOWS`).
+
+    Args:
+        rules: the cards by which labels are composed; of heads for the same structures the first one's rules count.
+    """
+    heads: dict[frozenset[str], Head] = {}
+    for card in rules:
+        for head in card.heads:
+            heads.setdefault(frozenset(names_found(card, head)), head)
+    return {names: min(SHOWS, _threshold(head)) for names, head in heads.items() if head.largest_only}
+
+
+def _threshold(head: Head) -> float:
+    return 0.5 if head.threshold is None else head.threshold
+
+
+def head_tasks(
+    members: Sequence[Member], spacing_zyx: Sequence[float], levels: Mapping[frozenset[str], float] | None = None
+) -> list[HeadTask]:
     """The heads of all members in running order: whole-image heads first, then those that work within a structure.
 
     Args:
         members: cards and the names of their heads in the network.
         spacing_zyx: mm between the network's pixels.
+        levels: `one_piece_levels`; heads for other structures, and all where it is None, are decoded whole.
 
     Raises:
         ProstateXferError: a head works within a structure that no head of its card finds.
     """
     slice_mm, pixel_mm = spacing_zyx[0], min(spacing_zyx[1:])
-    tasks = []
+    tasks, firsts, levels = [], {}, levels or {}
     for member in members:
         owner = {s.name: name for name, head in member.heads for s in member.card.structures if s.value in head.values}
         rules = dict(member.heads)
         for name, head in member.heads:
             if head.within is None:
-                tasks.append(HeadTask(name, len(head.values) + 1))
+                found = frozenset(names_found(member.card, head))
+                first = firsts.setdefault(found, name) if head.largest_only and found in levels else name
+                level = min(levels.get(found, SHOWS), _threshold(head))
+                tasks.append(HeadTask(name, len(head.values) + 1, like=first if first != name else None, level=level))
                 continue
             source = owner.get(head.within)
             if source is None:
@@ -154,8 +160,16 @@ def head_tasks(members: Sequence[Member], spacing_zyx: Sequence[float]) -> list[
     return sorted(tasks, key=lambda task: task.within is not None)
 
 
-def group_by_encoder(checkpoints: Numbered, device: torch.device, dtype: torch.dtype) -> list[EncoderGroup]:
-    """Build the networks of `checkpoints`, one per distinct encoder, tapped blocks, preprocessing and input."""
+def group_by_encoder(
+    checkpoints: Numbered, device: torch.device, dtype: torch.dtype, *, rules: Sequence[ModelCard]
+) -> list[EncoderGroup]:
+    """Build the networks of `checkpoints`, one per distinct encoder, tapped blocks, preprocessing and input.
+
+    Args:
+        checkpoints: MR-DINOv3s.
+        device, dtype: where and in which format they run.
+        rules: the cards by which labels are composed.
+    """
     collected: dict[tuple, tuple[MRDINOv3, list[Member], list[Unit], dict]] = {}
     for number, checkpoint in checkpoints:
         network, card = checkpoint.build(), checkpoint.card
@@ -171,6 +185,7 @@ def group_by_encoder(checkpoints: Numbered, device: torch.device, dtype: torch.d
             members,
             units,
             preprocessing=members[0].card.preprocessing,
+            levels=one_piece_levels(rules),
             device=device,
             dtype=dtype,
         )

@@ -15,9 +15,10 @@ from ProstateXferLib.images.checks import check_image
 from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.structures import Structure
 from ProstateXferLib.pipelines.calibrated import calibrated_maps, calibration_warnings, calibrations_of
-from ProstateXferLib.pipelines.dense_group import DenseGroup, group_by_preprocessing
+from ProstateXferLib.pipelines.dense_group import group_by_preprocessing
 from ProstateXferLib.pipelines.device import precision_name, resolve_device, resolve_precision
-from ProstateXferLib.pipelines.encoder_group import EncoderGroup, group_by_encoder
+from ProstateXferLib.pipelines.encoder_group import group_by_encoder
+from ProstateXferLib.pipelines.group import Group, StudyRun
 from ProstateXferLib.pipelines.inputs import matched_inputs
 from ProstateXferLib.pipelines.nnunet.group import NnunetGroup, group_by_plan
 from ProstateXferLib.pipelines.nnunet.sliding_window import ACCUMULATORS
@@ -30,8 +31,6 @@ from ProstateXferLib.pipelines.segmentation import Segmentation
 from ProstateXferLib.pipelines.unit import HeadFound
 from ProstateXferLib.pipelines.window_options import WindowOptions
 from ProstateXferLib.progress import Progress, SilentProgress, SubProgress
-
-_Group = EncoderGroup | DenseGroup | NnunetGroup
 
 
 class Segmenter:
@@ -50,7 +49,9 @@ class Segmenter:
             many times the work.
         precision: "auto", "fp32", "bf16" or "fp16".
         skip_outside: MR-DINOv3 decodes only tokens in the body, and lesion tokens only near the gland; the labels
-            inside those regions are those of the full decode. False decodes everything. Dense networks always do.
+            inside those regions are those of the full decode. Where several heads on one encoder look for a structure
+            of which one piece is kept, all but the first decode only what one of them shows (growing.py); probabilities
+            far from it are 0 then. False decodes everything. Dense networks always do.
         accumulate: how an nnU-Net's windows are added up: "fp16" as nnU-Net does, to the bit; "fp32" without its
             rounding (pipelines/nnunet/sliding_window.py says by how much they differ). nnU-Net's own precision on CUDA
             is "fp16", on a CPU "fp32". Other networks always add up in fp32.
@@ -87,7 +88,7 @@ class Segmenter:
             raise ProstateXferError(f"accumulate must be one of {', '.join(ACCUMULATORS)}, not '{accumulate}'.")
         self.tta, self.skip_outside, self.accumulate, self.samples = tta, skip_outside, accumulate, samples
         self.windows = WindowOptions(window_step, skip_windows)
-        self._groups: list[_Group] | None = None
+        self._groups: list[Group] | None = None
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -105,7 +106,7 @@ class Segmenter:
         return self.roster.inputs
 
     @property
-    def groups(self) -> list[_Group]:
+    def groups(self) -> list[Group]:
         """The networks, built on first use."""
         if self._groups is None:
             numbered = list(enumerate(self.checkpoints))
@@ -115,7 +116,7 @@ class Segmenter:
             tokens = [pair for pair in others if pair not in dense]
             apart, where = self.roster.ensemble is not None, (self.device, self.dtype)
             self._groups = [
-                *group_by_encoder(tokens, *where),
+                *group_by_encoder(tokens, *where, rules=self.roster.rules),
                 *group_by_preprocessing(dense, *where),
                 *group_by_plan(nnunet, *where, accumulate=self.accumulate, apart=apart),
             ]
@@ -187,15 +188,15 @@ class Segmenter:
         """Structure name -> probability (z, y, x) on the first image's grid, averaged over those that know it."""
         pool, names = OpinionPool(self.roster.average), self._unit_names()
         for index, group in enumerate(self.groups):
-            found_heads = group.predict(
+            run = StudyRun(
                 images,
                 tta=self.tta,
                 skip_outside=self.skip_outside,
+                windows=self.windows,
                 progress=SubProgress(log, index / len(self.groups), (index + 1) / len(self.groups)),
                 part=samples.add if sampled_by in ("folds", "mirrorings") else None,
-                windows=self.windows,
             )
-            for found in found_heads:
+            for found in group.predict(run):
                 if sampled_by == "members":
                     samples.add(names[found.unit.numbers], found.copied())
                 pool.add(found.names, found.volumes, overlapping=found.head.overlapping, weight=self._weight(found))

@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Slices to logits: encode each tile once, decode whole-image heads in the body, then lesion heads near their gland.
 
+Of several heads for one structure (folds of an ensemble) the first is decoded in the whole body, the others together
+only where one of them shows it (`growing`).
+
 Slices are worked off one after another, so that only a few slices' tokens are held: 512 x 512 x 60 with ViT-B would
 otherwise need gigabytes for them.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from ProstateXferLib.networks.dinov3 import PATCH
 from ProstateXferLib.networks.mr_dinov3 import MRDINOv3
 from ProstateXferLib.pipelines.device import AdaptiveRunner
+from ProstateXferLib.pipelines.growing import SHOWS, grow, shows
 from ProstateXferLib.pipelines.mirroring import mirrorings
 from ProstateXferLib.pipelines.regions import body_threshold, body_tokens, dilate, tokens_near
 from ProstateXferLib.pipelines.tiling import Tiling
@@ -28,7 +34,8 @@ class HeadTask:
     """One head to run: `classes` logits; `within` names the head around whose foreground alone it is decoded.
 
     Around is `margin_px` pixels in-plane and `margin_slices` slices up and down. `within_level` is the probability from
-    which on that foreground counts as found; None where its highest logit does.
+    which on that foreground counts as found; None where its highest logit does. `like` names a whole-image head before
+    it that looks for the same structure, of which one piece is kept; `level` is what it shows from on (`growing`).
     """
 
     head: str
@@ -37,6 +44,8 @@ class HeadTask:
     margin_px: float = 0.0
     margin_slices: int = 0
     within_level: float | None = None
+    like: str | None = None
+    level: float = SHOWS
 
 
 @dataclass(frozen=True)
@@ -133,14 +142,14 @@ class SliceDecoder:
     ) -> None:
         """Put the logits of these heads into `results`, and those of single mirrorings into `mirrored`."""
         here = slice(encoded.start, encoded.stop)
-        for task in tasks:
+        for company in _companies(tasks):
             total = None
-            parts = self._head_logits(task, encoded.tokens, self._where(task, encoded, results), runner)
-            for index, logits in enumerate(parts):
+            for index, logits in enumerate(self._logits(company, encoded, results, runner)):
                 total = logits if total is None else total.to(logits.device) + logits
-                if mirrored is not None:
-                    mirrored[task.head][index][here] = self.tiling.blend(logits).cpu()
-            results[task.head][here] = self.tiling.blend(total / len(self.mirrors)).cpu()
+                for task, own in zip(company if mirrored is not None else (), logits, strict=False):
+                    mirrored[task.head][index][here] = self.tiling.blend(own).cpu()
+            for task, own in zip(company, total / len(self.mirrors), strict=True):
+                results[task.head][here] = self.tiling.blend(own).cpu()
 
     def _where(self, task: HeadTask, encoded: _Encoded, results: dict[str, Tensor]) -> Tensor | None:
         """Tokens (tiles, N) to decode, None for all."""
@@ -157,31 +166,79 @@ class SliceDecoder:
         near = self.tiling.cut(dilate(torch.stack(found), task.margin_px).float())
         return tokens_near(near[:, 0] > 0, 0).to(encoded.body.device)
 
-    def _head_logits(
-        self, task: HeadTask, tokens: Tensor, where: Tensor | None, runner: AdaptiveRunner
+    def _seeds(self, task: HeadTask, encoded: _Encoded, results: dict[str, Tensor]) -> Tensor | None:
+        """Tokens (tiles, N) where the head `like` this one shows the structure; None where this one needs no such."""
+        if encoded.body is None or task.like is None:
+            return None
+        found = shows(results[task.like][encoded.start : encoded.stop], task.level)
+        return tokens_near(self.tiling.cut(found.float())[:, 0] > 0, 0).to(encoded.body.device)
+
+    def _logits(
+        self, company: Sequence[HeadTask], encoded: _Encoded, results: dict[str, Tensor], runner: AdaptiveRunner
     ) -> Iterator[Tensor]:
-        """Tokens of all mirrorings -> for each mirroring logits (tiles, K, h, w), mirrored back."""
-        parts = tokens.chunk(len(self.mirrors))
-        rows, columns = self.tiling.tile_yx[0] // 16, self.tiling.tile_yx[1] // 16
-        for part, axes in zip(parts, self.mirrors, strict=True):
+        """For each mirroring the logits of these heads (heads, tiles, K, h, w), mirrored back."""
+        where, seeds = (tokens_of(company[0], encoded, results) for tokens_of in (self._where, self._seeds))
+        for part, axes in zip(encoded.tokens.chunk(len(self.mirrors)), self.mirrors, strict=True):
             chosen = torch.ones(part.shape[:2], dtype=torch.bool, device=part.device) if where is None else where
-            if axes:
-                chosen = chosen.view(-1, rows, columns).flip(axes).flatten(1)
-            logits = self._decoded(task.head, part, chosen, runner)
+            chosen, start = self._mirrored(chosen, axes), self._mirrored(seeds, axes)
+            if start is None:
+                logits = self._decoded(company, part, chosen, runner)
+            else:
+                logits = self._grown(company, part, chosen, start, runner)
             yield logits.flip(axes) if axes else logits
 
-    def _decoded(self, head: str, tokens: Tensor, chosen: Tensor, runner: AdaptiveRunner) -> Tensor:
-        """Logits (tiles, K, h, w) of the chosen tokens; run in batches, because decoding needs the most memory."""
+    def _mirrored(self, tokens: Tensor | None, axes: tuple[int, ...]) -> Tensor | None:
+        """Tokens (tiles, N) as they lie in mirrored tiles."""
+        if tokens is None or not axes:
+            return tokens
+        return tokens.view(-1, *self._rows_columns).flip(axes).flatten(1)
 
-        def decode(tiles: Tensor) -> Tensor:
-            here = tiles.to(tokens.device)
-            part, where = (values[here].to(tiles.device) for values in (tokens, chosen))
+    def _grown(
+        self, company: Sequence[HeadTask], tokens: Tensor, allowed: Tensor, start: Tensor, runner: AdaptiveRunner
+    ) -> Tensor:
+        """Logits (heads, tiles, K, h, w) of what shows in `start` or, to one of the heads, in the middle of a token."""
+        level = min(task.level for task in company)
+        for task in company:
+            centres = self._in_batches(partial(self._centres, task.head, tokens), tokens, runner)
+            start = start | (shows(centres, level).to(start.device) & allowed)
+        return grow(lambda new: self._decoded(company, tokens, new, runner), start, allowed, self._rows_columns, level)
+
+    def _centres(self, head: str, tokens: Tensor, here: Tensor, device: torch.device) -> Tensor:
+        """Logits (tiles, K, N) in the middle of each token of the tiles `here`."""
+        return self.network.decode_centres(head, tokens[here].to(device)).float().transpose(1, 2)
+
+    def _decoded(self, company: Sequence[HeadTask], tokens: Tensor, chosen: Tensor, runner: AdaptiveRunner) -> Tensor:
+        """Logits (heads, tiles, K, h, w) of the chosen tokens."""
+
+        def decode(head: str, here: Tensor, device: torch.device) -> Tensor:
+            part, where = tokens[here].to(device), chosen[here].to(device)
             return self.network.decode_where(head, part, self.tiling.tile_yx, where, fill=NOT_DECODED).float()
 
+        logits = [self._in_batches(partial(decode, task.head), tokens, runner) for task in company]
+        # Where the GPU's memory runs out on the way, the later ones are on the CPU.
+        return torch.stack([own.to(logits[-1].device) for own in logits])
+
+    def _in_batches(
+        self, run: Callable[[Tensor, torch.device], Tensor], tokens: Tensor, runner: AdaptiveRunner
+    ) -> Tensor:
+        """`run` for all tiles of `tokens`, by their numbers; in batches, because decoding needs the most memory."""
         every = torch.arange(len(tokens))
         if runner.device.type == "cpu":  # the head takes few tokens at a time there by itself
-            return decode(every)
-        return torch.cat(runner.run(decode, every))
+            return run(every, tokens.device)
+        return torch.cat(runner.run(lambda tiles: run(tiles.to(tokens.device), tiles.device), every))
+
+    @property
+    def _rows_columns(self) -> tuple[int, int]:
+        """Tokens of a tile."""
+        return self.tiling.tile_yx[0] // PATCH, self.tiling.tile_yx[1] // PATCH
+
+
+def _companies(tasks: Sequence[HeadTask]) -> list[list[HeadTask]]:
+    """Tasks `like` the same head together, every other one alone; in running order."""
+    companies: dict[tuple, list[HeadTask]] = {}
+    for task in tasks:
+        companies.setdefault(("like", task.like) if task.like is not None else ("alone", task.head), []).append(task)
+    return list(companies.values())
 
 
 def _foreground(logits: Tensor, level: float | None) -> Tensor:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 
-import SimpleITK as sitk
 import torch
 from torch import nn
 
@@ -19,13 +18,14 @@ from ProstateXferLib.checkpoints.ensemble_card import names_found
 from ProstateXferLib.checkpoints.nnunet_plan import NnunetPlan
 from ProstateXferLib.networks.fold_ensemble import FoldEnsemble
 from ProstateXferLib.pipelines.device import AdaptiveRunner, default_batch_size, refuse_non_finite
+from ProstateXferLib.pipelines.group import StudyRun
 from ProstateXferLib.pipelines.mirroring import mirroring_name
 from ProstateXferLib.pipelines.nnunet.export import probabilities_on_grid
 from ProstateXferLib.pipelines.nnunet.preparation import NnunetStudy, prepare_study
 from ProstateXferLib.pipelines.nnunet.sliding_window import nnunet_mirrorings, study_logits
 from ProstateXferLib.pipelines.postprocessing import background_of, smoothed
 from ProstateXferLib.pipelines.unit import HeadFound, Numbered, Part, Unit
-from ProstateXferLib.pipelines.window_options import AS_MADE, WindowOptions
+from ProstateXferLib.pipelines.window_options import WindowOptions
 from ProstateXferLib.progress import Progress, SubProgress
 
 _BYTES_PER_VOXEL = 4 * 256
@@ -62,48 +62,25 @@ class NnunetGroup:
         self.members, self.units, self.accumulate = tuple(members), tuple(units), accumulate
         self.plan: NnunetPlan = self.members[0].card.preprocessing.nnunet
         self.device, self.dtype = device, dtype
+        self.folds = max(len(member.networks) for member in self.members)
         self._move(device)
 
-    @property
-    def folds(self) -> int:
-        """Networks of a unit that could speak alone."""
-        return max(len(member.networks) for member in self.members)
-
-    def predict(
-        self,
-        images: Mapping[str, sitk.Image],
-        *,
-        tta: bool,
-        skip_outside: bool,
-        progress: Progress,
-        part: Part | None = None,
-        windows: WindowOptions = AS_MADE,
-    ) -> Iterator[HeadFound]:
-        """Yield what every member finds, on the first image's grid, the background included.
-
-        Args:
-            images: by sequence; the members' are among them.
-            tta: average the logits over all mirrorings along the axes that the checkpoint allows.
-            skip_outside: has no effect: windows are run whole.
-            progress: told which window is done.
-            part: told what each fold says alone, or each mirroring where there is one fold; only where there is one
-                member.
-            windows: how they are laid.
-        """
+    def predict(self, run: StudyRun) -> Iterator[HeadFound]:
+        """As in `Group`; the background is told, too."""
         card = self.members[0].card
-        own = [images[sequence] for sequence in card.inputs]
-        study = prepare_study(own, self.plan, progress)
+        own = [run.images[sequence] for sequence in card.inputs]
+        study = prepare_study(own, self.plan, run.progress)
         spacing_zyx = own[0].GetSpacing()[::-1]
 
         def found(unit: Unit, logits: torch.Tensor) -> HeadFound:
             return _head_found(logits, unit, study, self.plan, spacing_zyx)
 
         for index, (member, unit) in enumerate(zip(self.members, self.units, strict=True)):
-            share = SubProgress(progress, index / len(self.members), (index + 1) / len(self.members))
-            alone = None if part is None else partial(_told, part, partial(found, unit))
+            share = SubProgress(run.progress, index / len(self.members), (index + 1) / len(self.members))
+            alone = None if run.part is None else partial(_told, run.part, partial(found, unit))
             with torch.inference_mode():
-                axes = self.plan.mirror_axes if tta else ()
-                logits = self._logits(member, study, axes, windows=windows, progress=share, alone=alone)
+                axes = self.plan.mirror_axes if run.tta else ()
+                logits = self._logits(member, study, axes, windows=run.windows, progress=share, alone=alone)
                 refuse_non_finite(logits, card.name, self.dtype)
                 result = found(unit, logits)
                 del logits  # large, and no longer needed while others work on the result

@@ -156,8 +156,9 @@ class PretendedGpu(AdaptiveRunner):
 def test_memory_that_runs_out_in_encoder_or_decoder_costs_batch_size_and_not_the_result(
     watcher, random_state, monkeypatch, method
 ):
-    network = MRDINOv3.from_state_dict(random_state(gland=2, dil=2), eps=1e-5, rope_dtype="fp32")
-    tasks = [HeadTask("gland", 2), HeadTask("dil", 2, within="gland", margin_px=3.0, margin_slices=1)]
+    network = MRDINOv3.from_state_dict(random_state(gland=2, fold=2, dil=2), eps=1e-5, rope_dtype="fp32")
+    lesion = HeadTask("dil", 2, within="gland", margin_px=3.0, margin_slices=1)
+    tasks = [HeadTask("gland", 2), HeadTask("fold", 2, like="gland"), lesion]
     slices = torch.randn(6, 40, 32, generator=torch.Generator().manual_seed(0))
     tiling, mirrors = Tiling.of((40, 32), (32, 32)), slice_mirrorings(True)
     decoder = SliceDecoder(network, tasks, tiling, mirrors=mirrors, skip_outside=True)

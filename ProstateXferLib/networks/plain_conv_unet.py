@@ -23,4 +23,5 @@ class PlainConvUNet(UNet):
     def build_encoder(plan: UNetPlan) -> UNetEncoder:
         """Stages of convolutions alone."""
         stages = encoder_stages(plan, ConvNorm, channels_in=plan.input_channels)
-        return UNetEncoder(nn.Sequential(stage) for stage in stages)  # lists of one: in nnU-Net pooling may stand beside
+        # Each in a list of one, as in nnU-Net, where pooling may stand beside.
+        return UNetEncoder(nn.Sequential(stage) for stage in stages)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nnU-Net's U-Nets have in common: all but the encoder and two names."""
+"""What nnU-Net's `PlainConvUNet` and `ResidualEncoderUNet` have in common: all but the encoder and two names."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -17,7 +17,7 @@ _AFTER_BLOCKS = ("n_conv_per_stage_decoder", "conv_bias", "deep_supervision")
 
 
 class UNet(nn.Module):
-    """An encoder, and transposed convolutions up to the logits. Its kinds are `PlainConvUNet` and `ResidualEncoderUNet`.
+    """An encoder, and transposed convolutions up to the logits.
 
     Args:
         plan: the sizes.

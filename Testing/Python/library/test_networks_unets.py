@@ -233,7 +233,7 @@ def test_names_and_shapes_are_those_of_an_nnunet_file(configuration, golden_data
         return sum(key.startswith(f"{stage}.convs.") and key.endswith("conv.weight") for key in own_names)
 
     ups = [theirs[f"decoder.transpconvs.{level}.weight"] for level in range(stages - 1)]
-    network = PlainConvUNet(
+    arguments = dict(
         input_channels=first[0][1],
         num_classes=theirs[f"decoder.seg_layers.{stages - 2}.weight"][0],
         n_stages=stages,
@@ -243,7 +243,8 @@ def test_names_and_shapes_are_those_of_an_nnunet_file(configuration, golden_data
         n_conv_per_stage=[count(f"encoder.stages.{stage}.0") for stage in range(stages)],
         n_conv_per_stage_decoder=[count(f"decoder.stages.{level}") for level in range(stages - 1)],
     )
-    assert {key: tuple(value.shape) for key, value in network.state_dict().items()} == {k: theirs[k] for k in own_names}
+    state = PlainConvUNet.from_arguments(arguments).state_dict()
+    assert {key: tuple(value.shape) for key, value in state.items()} == {k: theirs[k] for k in own_names}
 
 
 # Arguments
@@ -298,6 +299,19 @@ def test_a_missing_argument_is_named():
     del arguments["num_classes"]
     with pytest.raises(ProstateXferError, match="lack 'num_classes'"):
         PlainConvUNet.from_arguments(arguments)
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "other"),
+    [(KINDS[0], "n_conv_per_stage", "n_blocks_per_stage"), (KINDS[1], "n_blocks_per_stage", "n_conv_per_stage")],
+)
+def test_each_kind_counts_its_blocks_under_nnunets_name_alone(kind, own, other):
+    arguments = arguments_of(kind, 2)
+    renamed = {other if key == own else key: value for key, value in arguments.items()}
+    with pytest.raises(ProstateXferError, match=f"a {kind} lack '{own}': they take .*, strides, {own}, "):
+        dense_network(kind, renamed)
+    as_numbers = dense_network(kind, arguments | {own: 2, "n_conv_per_stage_decoder": 1}).plan
+    assert (as_numbers.blocks_per_stage, as_numbers.n_conv_per_stage_decoder) == ((2, 2, 2), (1, 1))
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 30, 24), (1, 1, 32, 24), (1, 2, 8, 32, 24)])

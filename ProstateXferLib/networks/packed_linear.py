@@ -24,7 +24,10 @@ _OPERATORS = (
     "_convolution_pointwise",
     "_is_mkldnn_bf16_supported",
 )
-_packed: "weakref.WeakKeyDictionary[nn.Module, tuple[tuple, Tensor]]" = weakref.WeakKeyDictionary()
+_MatrixOf = Callable[[Tensor], Tensor]
+_packed: "weakref.WeakKeyDictionary[nn.Module, dict[_MatrixOf | None, tuple[tuple, Tensor]]]" = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def linear(
@@ -34,7 +37,7 @@ def linear(
     bias: Tensor | None,
     *,
     gelu: bool = False,
-    matrix_of: Callable[[Tensor], Tensor] | None = None,
+    matrix_of: _MatrixOf | None = None,
 ) -> Tensor:
     """x @ matrix.T + bias, then exact GELU where asked for.
 
@@ -44,19 +47,20 @@ def linear(
         weight: the stored parameter, (outputs, inputs) unless `matrix_of` is given.
         bias: (outputs,) or None.
         gelu: apply GELU (erf form) to the result.
-        matrix_of: turns a parameter of another shape into the (outputs, inputs) matrix; run once per change of weights.
+        matrix_of: turns a parameter of another shape into the (outputs, inputs) matrix; run once per change of weights,
+            and each such function has a packed copy of its own.
     """
     if torch.is_grad_enabled():
         forget_packed(module)
     if not onednn_available(x, weight):
         y = F.linear(x, weight if matrix_of is None else matrix_of(weight), bias)
         return F.gelu(y) if gelu else y
-    key = weights_key([weight])
-    kept = _packed.get(module)
+    key, copies = weights_key([weight]), _packed.setdefault(module, {})
+    kept = copies.get(matrix_of)
     if kept is None or kept[0] != key:
         matrix = weight if matrix_of is None else matrix_of(weight).contiguous()
         kept = (key, torch.ops.mkldnn._reorder_linear_weight(matrix, x.numel() // x.shape[-1]))
-        _packed[module] = kept
+        copies[matrix_of] = kept
     if gelu:
         return torch.ops.mkldnn._linear_pointwise(x, kept[1], bias, "gelu", [], "none")
     return torch.ops.mkldnn._linear_pointwise(x, kept[1], bias, "none", [], "")

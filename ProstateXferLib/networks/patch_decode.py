@@ -93,11 +93,11 @@ class PatchDecode(nn.Module):
 
         A pixel has one ancestor in every stage, and only those are computed: at patch 16, 1/12 of the whole decode.
         """
-        x, digit = tokens, 1  # patch / 2 is 1000 in binary digits
+        x, child = tokens, _last_child  # patch / 2 is 1000 in binary digits
         for convolution, norm in self.decode[:-1]:
-            x = F.linear(x, convolution.weight[:, :, digit, digit].t(), convolution.bias)
+            x = linear(convolution, x, convolution.weight, convolution.bias, matrix_of=child)
             x = F.gelu(F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps))
-            digit = 0
+            child = _first_child
         return F.linear(x, self.decode[-1].weight.flatten(1), self.decode[-1].bias)
 
     def _decode(self, tokens: Tensor) -> Tensor:
@@ -130,6 +130,16 @@ def _upsampled(convolution: nn.ConvTranspose2d, x: Tensor) -> Tensor:
 def _as_matrix(weight: Tensor) -> Tensor:
     """ConvTranspose2d weight (in, out, 2, 2) as a matrix (2 * 2 * out, in): row order dy, dx, out."""
     return weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0])
+
+
+def _first_child(weight: Tensor) -> Tensor:
+    """The part (out, in) that makes the upper left of the four pixels."""
+    return weight[:, :, 0, 0].t()
+
+
+def _last_child(weight: Tensor) -> Tensor:
+    """The part (out, in) that makes the lower right one."""
+    return weight[:, :, 1, 1].t()
 
 
 def assemble_patches(patches: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints that share one encoder: every slice is encoded once, then decoded by all their heads."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -146,7 +147,10 @@ def head_tasks(
                 found = frozenset(names_found(member.card, head))
                 first = firsts.setdefault(found, name) if head.largest_only and found in levels else name
                 level = min(levels.get(found, SHOWS), _threshold(head))
-                tasks.append(HeadTask(name, len(head.values) + 1, like=first if first != name else None, level=level))
+                task = HeadTask(name, len(head.values) + 1, level=level)
+                # Smoothing carries what is found into the slices above and below.
+                reach = math.ceil(head.smoothing_mm / slice_mm)
+                tasks.append(task if first == name else replace(task, like=first, margin_slices=reach))
                 continue
             source = owner.get(head.within)
             if source is None:

@@ -35,7 +35,8 @@ class HeadTask:
 
     Around is `margin_px` pixels in-plane and `margin_slices` slices up and down. `within_level` is the probability from
     which on that foreground counts as found; None where its highest logit does. `like` names a whole-image head before
-    it that looks for the same structure, of which one piece is kept; `level` is what it shows from on (`growing`).
+    it that looks for the same structure, of which one piece is kept; it is decoded from where that one shows it on, up
+    to `margin_slices` slices away, and `level` is the probability from which on a structure shows (`growing`).
     """
 
     head: str
@@ -85,9 +86,10 @@ class SliceDecoder:
         skip_outside: bool,
     ) -> None:
         self.network, self.tiling, self.skip_outside = network, tiling, skip_outside
-        self.whole = [task for task in tasks if task.within is None]
-        self.within = [task for task in tasks if task.within is not None]
-        self.mirrors = tuple(mirrors)
+        self.mirrors, self.tasks = tuple(mirrors), tuple(tasks)
+        within = [task for task in tasks if task.within is not None]
+        like = [task for task in tasks if task.like is not None]
+        self.stages = ([task for task in tasks if task not in (*within, *like)], like, within)
 
     def run(
         self,
@@ -107,20 +109,25 @@ class SliceDecoder:
                 tokens are chosen by the mean of all. Needs as much memory again for each.
         """
         count, shape = len(slices), tuple(slices.shape[1:])
-        results = {t.head: torch.empty(count, t.classes, *shape) for t in (*self.whole, *self.within)}
+        results = {task.head: torch.empty(count, task.classes, *shape) for task in self.tasks}
         if mirrored is not None:
             mirrored |= {name: [torch.empty_like(mean) for _ in self.mirrors] for name, mean in results.items()}
         threshold = body_threshold(slices)
         together = max(1, runner.batch_size // (len(self.tiling.starts) * len(self.mirrors)))
-        # A lesion head waits until the gland is known in the slices above, too.
-        reach = max((task.margin_slices for task in self.within), default=0)
-        waiting: deque[_Encoded] = deque()
+        waiting = [deque() for _ in self.stages]
         for start in range(0, count, together):
             encoded = self._encode(slices[start : start + together], start, threshold, runner)
-            self._decode(self.whole, encoded, results, runner, mirrored)
-            waiting.append(encoded)
-            while waiting and (encoded.stop == count or waiting[0].stop + reach <= encoded.stop):
-                self._decode(self.within, waiting.popleft(), results, runner, mirrored)
+            waiting[0].append(encoded)
+            known = encoded.stop
+            for stage, tasks in enumerate(self.stages):
+                # A lesion head waits until the gland is known in the slices above, too.
+                reach = max((task.margin_slices for task in tasks), default=0)
+                while waiting[stage] and (known == count or waiting[stage][0].stop + reach <= known):
+                    self._decode(tasks, waiting[stage][0], results, runner, mirrored)
+                    ready = waiting[stage].popleft()
+                    if stage + 1 < len(waiting):
+                        waiting[stage + 1].append(ready)
+                known = waiting[stage][0].start if waiting[stage] else known
             progress.update("segment", encoded.stop / count, f"slice {encoded.stop} of {count}")
         return results
 
@@ -157,21 +164,24 @@ class SliceDecoder:
             return None
         if task.within is None:
             return encoded.body
-        reach, source = task.margin_slices, results[task.within]
+        found_by = partial(_foreground, level=task.within_level)
+        return self._near(results[task.within], found_by, task, encoded)
+
+    def _seeds(self, task: HeadTask, encoded: _Encoded, results: dict[str, Tensor]) -> Tensor | None:
+        """Tokens (tiles, N) near which the head `like` this one shows the structure; None where this one needs none."""
+        if encoded.body is None or task.like is None:
+            return None
+        return self._near(results[task.like], partial(shows, level=task.level), task, encoded)
+
+    def _near(self, source: Tensor, found_by: Callable[[Tensor], Tensor], task: HeadTask, encoded: _Encoded) -> Tensor:
+        """Tokens (tiles, N) within the task's margins of what is found in the logits of another head (z, K, H, W)."""
+        reach = task.margin_slices
         found = [
-            _foreground(source[max(0, z - reach) : z + reach + 1], task.within_level).any(dim=0)
-            for z in range(encoded.start, encoded.stop)
+            found_by(source[max(0, z - reach) : z + reach + 1]).any(dim=0) for z in range(encoded.start, encoded.stop)
         ]
         # Grown before it is cut: a tile must also know of the gland that ends just outside it.
         near = self.tiling.cut(dilate(torch.stack(found), task.margin_px).float())
         return tokens_near(near[:, 0] > 0, 0).to(encoded.body.device)
-
-    def _seeds(self, task: HeadTask, encoded: _Encoded, results: dict[str, Tensor]) -> Tensor | None:
-        """Tokens (tiles, N) where the head `like` this one shows the structure; None where this one needs no such."""
-        if encoded.body is None or task.like is None:
-            return None
-        found = shows(results[task.like][encoded.start : encoded.stop], task.level)
-        return tokens_near(self.tiling.cut(found.float())[:, 0] > 0, 0).to(encoded.body.device)
 
     def _logits(
         self, company: Sequence[HeadTask], encoded: _Encoded, results: dict[str, Tensor], runner: AdaptiveRunner

@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
 from ProstateXferLib.checkpoints.card import ModelCard
 from ProstateXferLib.checkpoints.ensemble_card import EnsembleMember, is_ensemble, members_of
@@ -13,6 +13,7 @@ from ProstateXferLib.checkpoints.import_nnunet import nnunet_sha256
 from ProstateXferLib.checkpoints.known_checksums import known_checksum
 from ProstateXferLib.checkpoints.loading import Checkpoint, load_checkpoint
 from ProstateXferLib.checkpoints.loose_models import is_model, models_in
+from ProstateXferLib.checkpoints.nnunet_folder import fold_folders, is_fold_name
 from ProstateXferLib.checkpoints.registry import models_folders
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.files import file_sha256
@@ -38,7 +39,8 @@ def find_member_paths(card: ModelCard, path: Path, models_folder: Path | None = 
     """The file or nnU-Net folder of each member, in the card's order.
 
     Looked for at its `file` below the ensemble's folder and the models folders, then among all checkpoints that lie in
-    these folders as `loose_models` finds them. What lies at the right place with another content is another model.
+    these folders as `loose_models` finds them, and where it was a single fold also among the folds of nnU-Net folders.
+    What lies at the right place with another content is another model.
 
     Args:
         card: the ensemble's.
@@ -82,7 +84,7 @@ def _found(member: EnsembleMember, card: ModelCard, folders: list[Path]) -> Path
                 return place
         except ProstateXferError:  # half an nnU-Net folder among the others is no candidate and no reason to stop
             continue
-        altered = altered or (place if place.name == Path(member.file).name else None)
+        altered = altered or (place if _last_names(place) == _last_names(PurePosixPath(member.file)) else None)
     if altered is not None:
         raise _altered(member, card, altered)
     raise ProstateXferError(
@@ -103,7 +105,20 @@ def _places(member: EnsembleMember, folders: list[Path]) -> Iterator[Path]:
     seen: set[Path] = set()
     likely = (folder / member.file for folder in folders)
     others = (path for folder in folders for path in models_in(folder))
-    for path in chain((path for path in likely if is_model(path)), others):
+    for path in chain((path for path in likely if is_model(path)), others, _folds(member, folders)):
         if path not in seen:
             seen.add(path)
             yield path
+
+
+def _folds(member: EnsembleMember, folders: list[Path]) -> Iterator[Path]:
+    """The folds of the nnU-Net folders; hashing them is left out where the member was none."""
+    if is_fold_name(PurePosixPath(member.file).name):
+        yield from (
+            fold for folder in folders for path in models_in(folder) if path.is_dir() for fold in fold_folders(path)
+        )
+
+
+def _last_names(path: PurePath) -> tuple[str, ...]:
+    """What tells a model from others: its name, and of a fold its folder's, since all have a fold_0."""
+    return path.parts[-2:] if is_fold_name(path.name) else path.parts[-1:]

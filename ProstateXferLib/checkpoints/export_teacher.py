@@ -24,12 +24,18 @@ def export_teacher(checkpoint: Path, destination: Path) -> Path:
         destination: file to write, ending in .pth.
 
     Raises:
-        ProstateXferError: not an encoder, a wrong ending, or settings that readers of such a file would get wrong.
+        ProstateXferError: a folder, not an encoder, a wrong ending, or settings that readers of such a file would get
+            wrong.
     """
     import torch
 
     from ProstateXferLib.networks.dinov3 import DINOv3
 
+    if Path(checkpoint).is_dir():
+        raise ProstateXferError(
+            f"'{checkpoint}' is a folder: only the file of an encoder can be exported, and an nnU-Net folder is a "
+            "segmentation model."
+        )
     card, state = read_checkpoint(Path(checkpoint))
     if card.task != "encoder":
         raise ProstateXferError(f"'{card.name}' is a {card.task} model: only encoders can be exported.")

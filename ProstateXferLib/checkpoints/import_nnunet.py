@@ -39,7 +39,7 @@ def import_nnunet(source: Path, hints: dict[str, Any]) -> tuple[ModelCard, dict[
     """Card and weights of a results folder.
 
     Args:
-        source: TRAINER__PLANS__CONFIGURATION.
+        source: TRAINER__PLANS__CONFIGURATION, or one fold_K in it.
         hints: `fold` (a number, "all" or several; all numbered ones), `checkpoint` (file name), `structures` (names in
             channel order), `inputs` (sequence names in channel order), `blocks` (MedDINOv3), and the common ones.
 
@@ -111,14 +111,6 @@ def _card(
     else:
         architecture, arguments = nnunet_architecture(folder.configuration)
         arguments = complete_arguments(architecture, arguments, channels=len(inputs), classes=head.classes)
-    dataset = str(folder.plans.get("dataset_name", "not stated"))
-    defaults = {
-        "name": _slug(f"{dataset}-{folder.name}"),
-        "title": f"nnU-Net {folder.name} of {dataset}",
-        "licence": "not stated: ask the authors of the folder",
-        "citation": f"{MEDDINOV3_CITATION}; {CITATION}" if tokens else CITATION,
-        "training_data": dataset,
-    }
     return ModelCard(
         task="segmentation",
         architecture=architecture,
@@ -128,8 +120,21 @@ def _card(
         structures=structures,
         heads=(head,),
         history=history,
-        **card_texts(hints, defaults),
+        **card_texts(hints, _texts(folder, CITATION if not tokens else f"{MEDDINOV3_CITATION}; {CITATION}")),
     )
+
+
+def _texts(folder: NnunetFolder, citation: str) -> dict[str, str]:
+    """What the card says where the user says nothing; a fold by its own folder is told by name from its siblings."""
+    dataset = str(folder.plans.get("dataset_name", "not stated"))
+    fold = folder.folds[0].name if folder.alone else None
+    return {
+        "name": _slug(f"{dataset}-{folder.name}{f'-fold-{fold}' if fold else ''}"),
+        "title": f"nnU-Net {folder.name} of {dataset}{f', fold {fold}' if fold else ''}",
+        "licence": "not stated: ask the authors of the folder",
+        "citation": citation,
+        "training_data": dataset,
+    }
 
 
 def _is_meddinov3(folder: NnunetFolder) -> bool:

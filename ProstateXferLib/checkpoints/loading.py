@@ -49,8 +49,8 @@ class Checkpoint:
 def load_checkpoint(path_or_name: str | Path, models_folder: Path | None = None) -> Checkpoint:
     """Open a checkpoint by its path or name (`registry.resolve`); `models_folder` is searched before the others.
 
-    An nnU-Net results folder is opened as it is, with all its numbered folds (`import_checkpoint` makes one file of
-    it and lets folds be chosen).
+    An nnU-Net results folder is opened as it is, with all its numbered folds; the folder of one of its folds with that
+    one alone. `import_checkpoint` makes one file of either and lets folds be chosen.
 
     Raises:
         ProstateXferError: no such file or name, a foreign file (import it first), cut off, or a malformed card.

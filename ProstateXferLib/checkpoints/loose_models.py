@@ -2,13 +2,13 @@
 """The models in the models folders that no registry lists: checkpoint files and nnU-Net results folders."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ProstateXferLib.checkpoints.ensemble_card import MEMBERS_SUFFIX
 from ProstateXferLib.checkpoints.file_format import SUFFIX
-from ProstateXferLib.checkpoints.nnunet_folder import is_nnunet_folder
+from ProstateXferLib.checkpoints.nnunet_folder import is_nnunet_fold, is_nnunet_folder
 from ProstateXferLib.checkpoints.registry import known_models, models_folders
 
 _DATASET = re.compile(r"Dataset\d{3}_.+")
@@ -74,8 +74,11 @@ def models_in(folder: Path) -> Iterator[Path]:
 
 
 def is_model(path: Path) -> bool:
-    """Whether a checkpoint file or an nnU-Net folder lies there."""
-    return _is_file(path) or _is_nnunet(path)
+    """Whether a checkpoint file, an nnU-Net folder or the folder of one of its folds lies there.
+
+    Folds are no models of their own in `models_in`, which lists the folder that they lie in.
+    """
+    return _is_file(path) or _is_nnunet(path) or _looks_like(is_nnunet_fold, path)
 
 
 def _named(name: str, path: Path, names: set[str]) -> LooseModel:
@@ -97,7 +100,11 @@ def _is_file(path: Path) -> bool:
 
 
 def _is_nnunet(path: Path) -> bool:
+    return _looks_like(is_nnunet_folder, path)
+
+
+def _looks_like(kind: Callable[[Path], bool], path: Path) -> bool:
     try:
-        return is_nnunet_folder(path)
+        return kind(path)
     except OSError:  # may not be read, so that it is no model for this user
         return False

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading an nnU-Net v2 results folder without nnU-Net: plans.json, dataset.json, fold_*/checkpoint_*.pth.
 
-Weights are opened like every file from a stranger (checkpoints/foreign.py): nothing in them is executed.
+The folder of one fold (TRAINER__PLANS__CONFIGURATION/fold_2) is a model, too: that fold alone. Weights are opened like
+every file from a stranger (checkpoints/foreign.py): nothing in them is executed.
 """
 
 import json
@@ -18,6 +19,7 @@ from ProstateXferLib.errors import ProstateXferError
 DEFAULT_CHECKPOINT = "checkpoint_final.pth"
 """What nnU-Net's own predictor takes (2.8.1)."""
 _PLANS, _DATASET = "plans.json", "dataset.json"
+_FOLD = re.compile(r"fold_(\d+|all)")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class NnunetFolder:
         name: of the configuration: "2d", "3d_fullres", ...
         configuration: that of the plans, with everything that it inherits.
         folds: those asked for, in order.
+        alone: whether one fold was asked for by its own folder.
     """
 
     plans: Mapping[str, Any]
@@ -46,6 +49,7 @@ class NnunetFolder:
     name: str
     configuration: Mapping[str, Any]
     folds: tuple[NnunetFold, ...]
+    alone: bool = False
 
 
 def is_nnunet_folder(path: Path) -> bool:
@@ -53,13 +57,33 @@ def is_nnunet_folder(path: Path) -> bool:
     return path.is_dir() and ((path / _PLANS).is_file() or bool(_fold_names(path)))
 
 
+def is_nnunet_fold(path: Path) -> bool:
+    """Whether this is the folder of one fold in one of nnU-Net's; `is_nnunet_folder` says no of it."""
+    return is_fold_name(path.name) and path.is_dir() and _lies_beside_plans(path)
+
+
+def is_fold_name(name: str) -> bool:
+    """Whether a folder of this name may be a fold's: fold_0, fold_all."""
+    return _FOLD.fullmatch(name) is not None
+
+
+def results_folder(path: Path) -> Path:
+    """The results folder of a fold's folder; the path itself where it is none."""
+    return path.parent if is_nnunet_fold(path) else path
+
+
+def fold_folders(path: Path) -> list[Path]:
+    """The folders of the folds in a results folder: by number, fold_all last."""
+    return [path / f"fold_{name}" for name in _fold_names(path)]
+
+
 def nnunet_files(path: Path, folds: Any = None, checkpoint: str | None = None) -> list[Path]:
     """The files of the folder that a model is made of: plans, dataset, one checkpoint a fold.
 
     Raises:
-        ProstateXferError: naming what is missing.
+        ProstateXferError: naming what is missing, or other folds than the one whose folder it is.
     """
-    path = Path(path)
+    path, folds = _results_and_folds(Path(path), folds)
     for name in (_PLANS, _DATASET):
         if not (path / name).is_file():
             raise ProstateXferError(
@@ -75,7 +99,7 @@ def read_nnunet_folder(
     """Read the folder.
 
     Args:
-        path: TRAINER__PLANS__CONFIGURATION, as nnU-Net's training writes it.
+        path: TRAINER__PLANS__CONFIGURATION, as nnU-Net's training writes it, or one fold_K in it.
         folds: a number, "all", or several of them; None takes every numbered fold there is, else fold_all.
         checkpoint: file name; None is checkpoint_final.pth.
         outlines: no weights are read, and PyTorch is not loaded: tensors are `TensorOutline`s.
@@ -97,7 +121,9 @@ def read_nnunet_folder(
     if len(names) != 1:
         raise ProstateXferError(f"The folds of '{path}' are of several configurations ({', '.join(sorted(names))}).")
     (name,) = names
-    return NnunetFolder(plans, dataset, name, merged_configuration(plans, name), tuple(read))
+    return NnunetFolder(
+        plans, dataset, name, merged_configuration(plans, name), tuple(read), alone=is_nnunet_fold(Path(path))
+    )
 
 
 def merged_configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -121,17 +147,32 @@ def merged_configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _fold_names(path: Path) -> list[str]:
-    found = [item.name.removeprefix("fold_") for item in path.iterdir() if re.fullmatch(r"fold_(\d+|all)", item.name)]
+    found = [item.name.removeprefix("fold_") for item in path.iterdir() if is_fold_name(item.name)]
     return sorted(found, key=lambda name: (name == "all", int(name) if name != "all" else 0))
+
+
+def _lies_beside_plans(path: Path) -> bool:
+    """A folder with plans of its own is a results folder, whatever it is called."""
+    return (path.parent / _PLANS).is_file() and not (path / _PLANS).is_file()
+
+
+def _results_and_folds(path: Path, folds: Any) -> tuple[Path, Any]:
+    if not is_nnunet_fold(path):
+        return path, folds
+    own = path.name.removeprefix("fold_")
+    if folds is not None and _names(folds) != [own]:
+        raise ProstateXferError(f"'{path}' is fold {own} alone: choose other folds from '{path.parent}'.")
+    return path.parent, [own]
+
+
+def _names(folds: Any) -> list[str]:
+    several = isinstance(folds, Sequence) and not isinstance(folds, str)
+    return [str(fold) for fold in (folds if several else [folds])]
 
 
 def _chosen(path: Path, folds: Any) -> list[str]:
     there = _fold_names(path)
-    if folds is None:
-        chosen = [name for name in there if name != "all"] or there
-    else:
-        several = isinstance(folds, Sequence) and not isinstance(folds, str)
-        chosen = [str(fold) for fold in (folds if several else [folds])]
+    chosen = ([name for name in there if name != "all"] or there) if folds is None else _names(folds)
     missing = [name for name in chosen if name not in there]
     if missing or not chosen or len(set(chosen)) != len(chosen):
         problem = f"no fold_{missing[0]}" if missing else "no fold, or one twice, to take"

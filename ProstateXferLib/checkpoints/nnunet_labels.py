@@ -33,6 +33,28 @@ def nnunet_head(dataset: Mapping[str, Any], names: Sequence[str] | None = None) 
     return Head(HEAD, values, overlapping=overlapping), _structures(own, values)
 
 
+def drawn_values(dataset: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Structure, as `nnunet_head` names it -> the values that show it in a label map of the data set.
+
+    Of a region these are the values that no later region is written over, as in nnU-Net's own results: with
+    "prostate": [1, 2] and "lesion": 2 the prostate keeps 1. So no value shows two structures; a region may have none.
+
+    Raises:
+        ProstateXferError: labels that nnU-Net itself would not take.
+    """
+    head, structures = nnunet_head(dataset)
+    names = [structure.name for structure in structures]
+    if not head.overlapping:
+        return {name: (value,) for name, value in zip(names, head.values, strict=True)}
+    labels = [value for name, value in dataset["labels"].items() if name != "ignore" and value not in (0, [0])]
+    owners = {
+        value: name
+        for name, own in zip(names, labels, strict=True)
+        for value in (own if isinstance(own, list) else [own])
+    }
+    return {name: tuple(sorted(value for value, owner in owners.items() if owner == name)) for name in names}
+
+
 def _classes(labels: Mapping[str, Any]) -> dict[str, int]:
     values = {name: value[0] if isinstance(value, list) else value for name, value in labels.items()}
     if not all(isinstance(value, int) for value in values.values()):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ProstateXferLib.checkpoints.file_format import SUFFIX
-from ProstateXferLib.checkpoints.nnunet_folder import is_nnunet_folder
+from ProstateXferLib.checkpoints.nnunet_folder import is_nnunet_fold, is_nnunet_folder
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.resources_dir import resources_dir
 
@@ -88,10 +88,10 @@ def known_models(models_folder: Path | None = None) -> list[KnownModel]:
 
 
 def resolve(path_or_name: str | Path, models_folder: Path | None = None) -> Path:
-    """The file or nnU-Net folder of a path or a name; `models_folder` is searched before the others.
+    """The file, nnU-Net folder or fold's folder of a path or a name; `models_folder` is searched before the others.
 
     A path goes before a name. Names are those of the registry, then of the files in the models folders (without their
-    ending), then of the nnU-Net folders there (their path below the models folder, with "/").
+    ending), then of the nnU-Net folders there (their path below the models folder, with "/") and of their folds.
 
     Raises:
         ProstateXferError: neither a path nor a name, or a known name whose file is not on this machine.
@@ -99,7 +99,7 @@ def resolve(path_or_name: str | Path, models_folder: Path | None = None) -> Path
     path = Path(path_or_name).expanduser()
     # A folder that is none of nnU-Net's is what was meant, and is told so when it is opened; but a folder that happens
     # to lie in the working folder does not hide the model of its name.
-    if path.is_file() or is_nnunet_folder(path) or (path.is_dir() and len(path.parts) > 1):
+    if path.is_file() or _is_nnunet(path) or (path.is_dir() and len(path.parts) > 1):
         return path
     name = str(path_or_name)
     models = known_models(models_folder)
@@ -128,13 +128,17 @@ def resolve(path_or_name: str | Path, models_folder: Path | None = None) -> Path
 
 
 def _loose(name: str, models_folder: Path | None) -> Path | None:
-    """The file of this name in a models folder, else the nnU-Net folder there (loose_models.py lists both)."""
+    """The file of this name in a models folder, else the nnU-Net folder there (loose_models.py lists both) or fold."""
     folders = models_folders(models_folder)
     if len(Path(name).parts) == 1:
         file = next((folder / f"{name}{SUFFIX}" for folder in folders if (folder / f"{name}{SUFFIX}").is_file()), None)
         if file is not None:
             return file
-    return next((folder / name for folder in folders if is_nnunet_folder(folder / name)), None)
+    return next((folder / name for folder in folders if _is_nnunet(folder / name)), None)
+
+
+def _is_nnunet(path: Path) -> bool:
+    return is_nnunet_folder(path) or is_nnunet_fold(path)
 
 
 def _read(path: Path) -> list[KnownModel]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 OLDEST_PYTHON = (3, 11)
 GIB = 2**30
+_UNREGISTERED = "not in the registry"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,22 +104,24 @@ def torch_devices(problems: list[str]) -> list[dict[str, Any]]:
 
 
 def find_models() -> list[dict[str, Any]]:
-    """The models of the registry, then the checkpoints in the models folders that it does not know.
+    """The models of the registry, then the checkpoints and nnU-Net folders in the models folders that it does not know.
 
     `state` is "whole" (the file has the sha256 on record), "damaged", "not on this machine", "to be imported" (weights
-    that only the user may get) or "not in the registry".
+    that only the user may get), "not in the registry" or, of an nnU-Net folder, "cannot be opened".
     """
     from ProstateXferLib.checkpoints.file_format import SUFFIX
+    from ProstateXferLib.checkpoints.loose_models import loose_models
     from ProstateXferLib.checkpoints.registry import known_models, models_folders
 
     found = [_known_model(model) for model in known_models()]
     registered = {model["file"] for model in found}
     loose = [path for folder in models_folders() for path in sorted(folder.glob(f"*{SUFFIX}"))]
-    return found + [
-        {"name": path.stem, "file": path, "sha256": file_sha256(path), "state": "not in the registry", "advice": ""}
+    found += [
+        {"name": path.stem, "file": path, "sha256": file_sha256(path), "state": _UNREGISTERED, "advice": ""}
         for path in loose
         if path not in registered
     ]
+    return found + [_nnunet(model.name, model.path) for model in loose_models() if model.path.is_dir()]
 
 
 def as_text(findings: Mapping[str, Any]) -> str:
@@ -163,6 +166,19 @@ def _known_model(model: "KnownModel") -> dict[str, Any]:
     elif sha256 != model.sha256:
         state, advice = "damaged", f"remove {path} and get it again"
     return {"name": model.name, "file": path, "sha256": sha256, "state": state, "advice": advice}
+
+
+def _nnunet(name: str, path: Path) -> dict[str, Any]:
+    """A results folder; its sha256 is that of the files that the model is made of (`nnunet_sha256`)."""
+    from ProstateXferLib.checkpoints.ensemble_members import content_sha256
+    from ProstateXferLib.checkpoints.import_nnunet import nnunet_card
+
+    try:
+        nnunet_card(path)
+        sha256, state, advice = content_sha256(path), _UNREGISTERED, ""
+    except ProstateXferError as error:
+        sha256, state, advice = None, "cannot be opened", str(error)
+    return {"name": name, "file": path, "sha256": sha256, "state": state, "advice": advice}
 
 
 def _models(problems: list[str]) -> tuple[list[dict[str, Any]], Path | None]:

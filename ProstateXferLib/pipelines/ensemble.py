@@ -12,7 +12,7 @@ from ProstateXferLib.checkpoints.ensemble_card import MEMBERS_SUFFIX, EnsembleMe
 from ProstateXferLib.checkpoints.ensemble_members import find_member_paths
 from ProstateXferLib.checkpoints.file_format import SUFFIX, write_checkpoint
 from ProstateXferLib.checkpoints.loading import Checkpoint, load_checkpoint
-from ProstateXferLib.checkpoints.nnunet_folder import nnunet_files
+from ProstateXferLib.checkpoints.nnunet_folder import nnunet_files, results_folder
 from ProstateXferLib.checkpoints.registry import models_folders
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.files import atomic_file, make_folder
@@ -102,7 +102,9 @@ def _place(checkpoint: Checkpoint, ensemble: Path, copy: bool) -> str:
         if source.is_relative_to(folder.absolute()):
             return source.relative_to(folder.absolute()).as_posix()
     if copy:
-        return f"{ensemble.stem}{MEMBERS_SUFFIX}/{checkpoint.sha256[:8]}-{source.name}"
+        whole = results_folder(source)  # a fold keeps its name, and its place beside the plans
+        inside = "" if whole == source else f"/{source.name}"
+        return f"{ensemble.stem}{MEMBERS_SUFFIX}/{checkpoint.sha256[:8]}-{whole.name}{inside}"
     raise ProstateXferError(
         f"'{source}' lies neither below the ensemble's folder '{beside}' nor in a models folder and would not be found "
         "again: write the ensemble further up, or have the members copied (--copy-members)."
@@ -112,9 +114,11 @@ def _place(checkpoint: Checkpoint, ensemble: Path, copy: bool) -> str:
 def _copy(checkpoint: Checkpoint, target: Path, ensemble: Path) -> None:
     """Only what goes into the ensemble's own folder of members, and only what is not there yet."""
     source = checkpoint.path.absolute()
-    if target.parent.name != f"{ensemble.stem}{MEMBERS_SUFFIX}" or target.exists() or source == target:
+    whole = results_folder(source)
+    copied_whole = target if whole == source else target.parent
+    if copied_whole.parent.name != f"{ensemble.stem}{MEMBERS_SUFFIX}" or target.exists() or source == target:
         return
-    files = {file: target / file.relative_to(source) for file in nnunet_files(source)} if source.is_dir() else None
+    files = {file: copied_whole / file.relative_to(whole) for file in nnunet_files(source)} if source.is_dir() else None
     for file, copied in (files or {source: target}).items():
         make_folder(copied.parent)
         with atomic_file(copied) as temporary:

@@ -12,7 +12,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ProstateXferLib.checkpoints.ensemble_card import average_of, is_ensemble, members_of
-from ProstateXferLib.checkpoints.nnunet_folder import is_nnunet_folder
+from ProstateXferLib.checkpoints.loose_models import is_model
 from ProstateXferLib.cohort.model_choice import ModelOption, models_for, option_at
 from ProstateXferLib.cohort.model_fit import why_not
 from ProstateXferLib.cohort.task import Task
@@ -91,7 +91,7 @@ class ModelChoices:
     def _addFile(self, name: str, chosen: str) -> None:
         """A checkpoint chosen by its path stands in the list beside those that have a name."""
         path = Path(chosen)
-        if self.option(name) is None and (path.is_file() or is_nnunet_folder(path)):
+        if self.option(name) is None and (path.is_file() or is_model(path)):
             self._options[name].append(optionOfFile(TASK_OF_PARAMETER[name], path, self._folder()))
 
     def _describe(self, name: str) -> None:

@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ProstateXferLib.checkpoints.ensemble_card import merged_inputs
 from ProstateXferLib.checkpoints.file_format import read_card
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.studies.ensemble_selection.case_hashes import hashed_case
+from ProstateXferLib.studies.ensemble_selection.held_out import HeldOut, joined_plan
 from ProstateXferLib.studies.ensemble_selection.plan import Candidate, Plan
-from ProstateXferLib.studies.ensemble_selection.planned_files import planned_case
 from ProstateXferLib.training.candidates import CANDIDATES_FILE
 from ProstateXferLib.training.datasets.case import Case
 from ProstateXferLib.training.recipe.files import read_yaml
@@ -58,12 +57,16 @@ def plan_of_runs(folders: Sequence[tuple[str, Path]], data: Path, output: Path) 
         ProstateXferError: no finished run, other data than those trained on, two runs of one arm that validated one
             case or have other recipes, cases without files, or too few candidates.
     """
+    return joined_plan([held_out_of_runs(folders, data)], output)
+
+
+def held_out_of_runs(folders: Sequence[tuple[str, Path]], data: Path) -> HeldOut:
+    """The candidates of runs, and the cases that they validated; arguments and errors as `plan_of_runs`."""
     runs = [read_run(folder, data, arm) for arm, folder in folders]
     _check_arms(runs)
-    sequences = _sequences(runs)
     found = {case.case_id: case for run in runs for case in run.validated}
-    cases = tuple(planned_case(case, sequences, output) for _, case in sorted(found.items()))
-    return Plan(cases, _candidates(runs))
+    cards = tuple(read_card(path) for run in runs for path in run.weights.values())
+    return HeldOut(f"'{runs[0].arm}'", _candidates(runs), tuple(found.values()), cards)
 
 
 def read_run(folder: Path, data: Path, arm: str = "") -> TrainingRun:
@@ -92,11 +95,6 @@ def read_run(folder: Path, data: Path, arm: str = "") -> TrainingRun:
         if not path.is_file():
             raise ProstateXferError(f"'{path}' is gone, which '{CANDIDATES_FILE}' names: put it back.")
     return TrainingRun(folder, arm or chain.name, chain, weights, validated)
-
-
-def _sequences(runs: Sequence[TrainingRun]) -> tuple[str, ...]:
-    """What the models take, by their cards."""
-    return merged_inputs([read_card(path) for run in runs for path in run.weights.values()])
 
 
 def _candidates(runs: Sequence[TrainingRun]) -> tuple[Candidate, ...]:

@@ -18,7 +18,8 @@ from ProstateXferLib.studies.ensemble_selection.opened_plan import OpenedPlan
 def check_not_trained_on(opened: OpenedPlan) -> list[str]:
     """Refuse models whose last stage trained on a case that they are to predict; tell of those whose start did.
 
-    An earlier stage may have been self-supervised, which is not told by its record, so it is a warning.
+    An earlier stage may have been self-supervised, which is not told by its record, so it is a warning. So is an
+    nnU-Net from elsewhere, of which nothing is on record.
 
     Raises:
         ProstateXferError: a model, and the first case that it was trained on.
@@ -39,7 +40,22 @@ def check_not_trained_on(opened: OpenedPlan) -> list[str]:
         f"An earlier stage ('{stage}') of the candidate '{name}' was trained on {count} of the cases: unless it was "
         "self-supervised, what the candidate says of them is too good."
         for (name, stage), count in earlier.items()
+    ] + _unrecorded(opened)
+
+
+def _unrecorded(opened: OpenedPlan) -> list[str]:
+    """Candidates with an nnU-Net that was not trained here."""
+    return [
+        f"No record tells which cases the nnU-Net models of the candidate '{name}' were trained on: that each case is "
+        "predicted by one that did not see it is the plan's word, and nothing here could check it."
+        for name in opened.plan.names
+        if any(_is_foreign_nnunet(one.card) for one in opened.checkpoints_of(name))
     ]
+
+
+def _is_foreign_nnunet(card: ModelCard) -> bool:
+    ours = any(_trained_ids(entry) for entry in card.history)
+    return card.preprocessing is not None and card.preprocessing.nnunet is not None and not ours
 
 
 def _stages_that_saw(case: str, card: ModelCard) -> Iterator[int]:

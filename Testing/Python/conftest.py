@@ -45,6 +45,17 @@ def golden_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def flower():
+    """Flower's module `flwr.app`."""
+    pytest.importorskip(
+        "flwr", reason="flwr is not installed; it needs an environment of its own: see 'Flower' in docs/exchange.md"
+    )
+    import flwr.app
+
+    return flwr.app
+
+
+@pytest.fixture(scope="session")
 def oblique_direction() -> tuple[float, ...]:
     """A right-handed direction, row by row, that is far from every patient axis."""
     left, _, right = np.linalg.svd(np.random.default_rng(7).normal(size=(3, 3)))
@@ -88,6 +99,17 @@ def random_network():
         return filled(MRDINOv3(encoder, heads), seed)
 
     return build
+
+
+@pytest.fixture
+def shipped_folder(tmp_path, monkeypatch):
+    """The shipped models folder of a made-up installation: empty, like the user's own, and there is no other."""
+    folder = tmp_path / "Resources" / "Models"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("PROSTATEXFER_RESOURCES", str(folder.parent))
+    monkeypatch.delenv("PROSTATEXFER_MODELS", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    return folder
 
 
 # Tiny models whose right answer is known, for the tests of pipelines, training and the command line.

@@ -3,9 +3,11 @@
 
 import dataclasses
 import hashlib
-import json
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
+from model_files.registry import register
 
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
 
@@ -31,9 +33,8 @@ def tiny_models(tmp_path_factory, threshold_state, segmentation_card, pointwise_
     for name, (card, state) in models.items():
         path = write_checkpoint(folder / f"{name}.safetensors", card, state)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        common = {"name": name, "task": card.task, "title": "tiny", "licence": "Apache-2.0"}
-        entries.append({**common, "file": path.name, "sha256": sha256})
-    (folder / "registry.json").write_text(json.dumps({"models": entries}), encoding="utf-8")
+        entries.append({"name": name, "task": card.task, "title": "tiny", "file": path.name, "sha256": sha256})
+    register(folder, *entries)
     return folder
 
 
@@ -42,3 +43,11 @@ def offline_models(tiny_models, monkeypatch):
     """The folder as an offline user has it: named by PROSTATEXFER_MODELS."""
     monkeypatch.setenv("PROSTATEXFER_MODELS", str(tiny_models))
     return tiny_models
+
+
+@pytest.fixture
+def noise_file(tmp_path):
+    """t2w.nii.gz: noise of 9 x 12 x 10 voxels of 1 mm."""
+    values = np.random.default_rng(0).normal(size=(10, 12, 9)).astype(np.float32)
+    sitk.WriteImage(sitk.GetImageFromArray(values), tmp_path / "t2w.nii.gz")
+    return tmp_path / "t2w.nii.gz"

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`prostatexfer batch`: many cases, one that fails, a kill in the middle, and going on."""
 
-import csv
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from outcomes.written_files import rows_of
 
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
 from ProstateXferLib.cli.main import main
@@ -62,11 +62,6 @@ def events(text, kind):
 
 def states(capsys):
     return {event["case"]: event["state"] for event in events(capsys.readouterr().out, "case")}
-
-
-def rows_of(path):
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def gland_rows(out):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`prostatexfer demo`: every file is there, fits the others, and the page shows what the tables say."""
 
-import csv
 import json
 import re
 from html.parser import HTMLParser
@@ -9,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from outcomes.written_files import rows_of
 
 from ProstateXferLib.cli.main import main
 from ProstateXferLib.images.body import body_mask
@@ -146,8 +146,7 @@ def test_the_page_shows_the_measurements(demo, page):
 def test_the_csv_and_the_terminal_show_the_same_volumes(demo):
     folder, printed = demo
     written = json.loads((folder / "measurements.json").read_text(encoding="utf-8"))["measurements"]
-    with (folder / "measurements.csv").open(encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = rows_of(folder / "measurements.csv")
     assert [row["id"] for row in rows] == [row["id"] for row in written]
     for row, other in zip(rows, written, strict=True):
         assert float(row["volume_cm3"]) == pytest.approx(other["volume_cm3"], abs=1e-6)

@@ -6,19 +6,17 @@ import json
 import platform
 
 import pytest
+from model_files.registry import register
 
 from ProstateXferLib.cli import doctor, packages
 from ProstateXferLib.cli.main import main
 
 
 @pytest.fixture
-def a_models_folder(tmp_path, monkeypatch):
-    """An empty resources folder and no other place for models."""
-    folder = tmp_path / "Resources" / "Models"
-    folder.mkdir(parents=True)
-    monkeypatch.setenv("PROSTATEXFER_RESOURCES", str(folder.parent))
+def a_models_folder(shipped_folder, tmp_path, monkeypatch):
+    """An empty shipped folder, and a folder of the user's that does not exist."""
     monkeypatch.setenv("PROSTATEXFER_MODELS", str(tmp_path / "elsewhere"))
-    return folder
+    return shipped_folder
 
 
 def put_model(folder, *, name="gland", content=b"weights", recorded=b"weights"):
@@ -26,11 +24,6 @@ def put_model(folder, *, name="gland", content=b"weights", recorded=b"weights"):
     file.write_bytes(content)
     register(folder, name=name, file=file.name, sha256=hashlib.sha256(recorded).hexdigest())
     return file
-
-
-def register(folder, **entry):
-    entry = {"task": "segmentation", "title": "a test model", "licence": "Apache-2.0", **entry}
-    (folder / "registry.json").write_text(json.dumps({"models": [entry]}), encoding="utf-8")
 
 
 def the_doctor_says(capsys, *words):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`prostatexfer evaluate`: exit codes, events, wrong use, and the masks of real patients."""
 
-import csv
 import json
 
 import numpy as np
 import pytest
+from outcomes.written_files import rows_of
 
 from ProstateXferLib.cli.main import main
 from ProstateXferLib.images.grid import Grid
@@ -35,11 +35,6 @@ def evaluate(*words):
     return main(["evaluate", *map(str, words), "--jobs", "1"])
 
 
-def table(path):
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def test_a_cohort_is_done_with_0_and_its_files_are_told(folders, capsys):
     assert evaluate("p", "r", "-o", "out", "--json") == 0
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -54,25 +49,25 @@ def test_a_bad_case_ends_with_3_and_the_others_are_there(folders, capsys):
     (folders / "p/b.nii.gz").write_bytes(b"bad")
     assert evaluate("p", "r", "-o", "out") == 3
     assert "b: failed" in capsys.readouterr().out
-    assert {row["case"] for row in table(folders / "out/metrics.csv") if row["metric"] == "dice"} == {"a"}
+    assert {row["case"] for row in rows_of(folders / "out/metrics.csv") if row["metric"] == "dice"} == {"a"}
 
 
 def test_a_second_method_is_compared_under_the_names_of_the_folders(folders):
     assert evaluate("p", "r", "-o", "out", "--compare", "other") == 0
-    assert {row["method"] for row in table(folders / "out/summary.csv")} == {"p", "other"}
+    assert {row["method"] for row in rows_of(folders / "out/summary.csv")} == {"p", "other"}
 
 
 def test_a_csv_names_all_files(folders):
     (folders / "cases.csv").write_text("case,prediction,reference\nx,p/a.nii.gz,r/b.nii.gz\n", encoding="utf-8")
     assert evaluate("cases.csv", "-o", "out", "--no-report") == 0
-    assert {row["case"] for row in table(folders / "out/metrics.csv")} == {"x"}
+    assert {row["case"] for row in rows_of(folders / "out/metrics.csv")} == {"x"}
 
 
 def test_the_command_says_the_same_as_measure(folders, capsys):
     assert evaluate("p", "r", "-o", "out", "--no-report") == 0
     assert main(["measure", "p/a.nii.gz", "--reference", "r/a.nii.gz", "--json"]) == 0
     measured = json.loads(capsys.readouterr().out.splitlines()[-1])["measurements"][0]
-    values = {row["metric"]: row["value"] for row in table(folders / "out/metrics.csv") if row["case"] == "a"}
+    values = {row["metric"]: row["value"] for row in rows_of(folders / "out/metrics.csv") if row["case"] == "a"}
     assert float(values["dice"]) == pytest.approx(measured["dice"], rel=1e-9)
     assert float(values["volume_prediction"]) == pytest.approx(measured["volume_cm3"], rel=1e-9)
     assert float(values["centroid_distance"]) == pytest.approx(measured["centroid_distance_mm"], rel=1e-9)
@@ -80,9 +75,9 @@ def test_the_command_says_the_same_as_measure(folders, capsys):
 
 def test_names_come_from_a_card_or_from_words(folders, tmp_path, monkeypatch):
     assert evaluate("p", "r", "-o", "out", "--no-report", "--names", "1=Bladder") == 0
-    assert {row["structure"] for row in table(folders / "out/metrics.csv")} == {"Bladder"}
+    assert {row["structure"] for row in rows_of(folders / "out/metrics.csv")} == {"Bladder"}
     assert evaluate("p", "r", "-o", "out", "--no-report", "--card", "prostate-dil-small") == 0
-    assert {row["structure"] for row in table(folders / "out/metrics.csv")} == {"Prostate", "DIL"}
+    assert {row["structure"] for row in rows_of(folders / "out/metrics.csv")} == {"Prostate", "DIL"}
 
 
 @pytest.mark.parametrize(
@@ -117,7 +112,7 @@ def test_two_automatic_glands_of_real_patients_agree_as_they_should(real_data, t
     folder = real_data / "real/prostate_t2w"
     words = ("--prediction-file", "gland_alt.nii.gz", "--reference-file", "gland.nii.gz", "--no-report")
     assert evaluate(folder, folder, "-o", tmp_path / "out", *words) == 3  # one patient has no second gland
-    dice = {r["case"]: float(r["value"]) for r in table(tmp_path / "out/metrics.csv") if r["metric"] == "dice"}
+    dice = {r["case"]: float(r["value"]) for r in rows_of(tmp_path / "out/metrics.csv") if r["metric"] == "dice"}
     assert len(dice) == 4
     assert all(0.9 < value < 1 for value in dice.values())
 
@@ -126,10 +121,10 @@ def test_real_lesions_are_found_in_themselves_and_glands_hold_most_of_them(real_
     folder = real_data / "real/picai_masks"
     words = ("--reference-file", "lesion.nii.gz", "--names", "any=DIL", "--no-report", "-o", tmp_path / "out")
     assert evaluate(folder, folder, "--prediction-file", "lesion.nii.gz", *words) == 0
-    rows = table(tmp_path / "out/summary.csv")
+    rows = rows_of(tmp_path / "out/summary.csv")
     means = {row["metric"]: (float(row["mean"]), row["n_used"], row["n_total"]) for row in rows if row["mean"]}
     assert means["dice"] == (1, "24", "24")
     assert means["lesion_detected"][0] == 1
     assert evaluate(folder, folder, "--prediction-file", "gland.nii.gz", *words) == 0
-    recall = next(row for row in table(tmp_path / "out/summary.csv") if row["metric"] == "recall")
+    recall = next(row for row in rows_of(tmp_path / "out/summary.csv") if row["metric"] == "recall")
     assert 0.7 < float(recall["mean"]) < 1

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from outcomes.written_files import files_in
 
 from ProstateXferLib.checkpoints.file_format import read_card
 from ProstateXferLib.cli.main import main
@@ -28,10 +29,6 @@ def weights(folder, random_network):
         return name
 
     return save
-
-
-def files_in(folder):
-    return sorted(entry.name for entry in folder.iterdir())
 
 
 def test_an_encoder_is_imported_and_its_card_shown(weights, folder, capsys):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`prostatexfer measure` on boxes, whose volume and place need no computer."""
 
-import csv
 import json
 
 import numpy as np
 import pytest
+from outcomes.written_files import rows_of
 
 from ProstateXferLib.cli.main import main
 from ProstateXferLib.images.grid import Grid
@@ -87,8 +87,7 @@ def test_a_reference_adds_the_comparison(a_label_map, tmp_path, capsys):
 def test_csv_and_json_files_hold_the_same_volumes(a_label_map, tmp_path, capsys):
     files = {"--csv": tmp_path / "table.csv", "--json-out": tmp_path / "table.json"}
     rows = measured(a_label_map, *(word for pair in files.items() for word in pair), capsys=capsys)
-    with files["--csv"].open(encoding="utf-8") as stream:
-        table = {line["id"]: float(line["volume_cm3"]) for line in csv.DictReader(stream)}
+    table = {line["id"]: float(line["volume_cm3"]) for line in rows_of(files["--csv"])}
     document = json.loads(files["--json-out"].read_text(encoding="utf-8"))
     assert table == pytest.approx({name: row["volume_cm3"] for name, row in rows.items()}, abs=1e-6)
     assert {row["id"]: row["volume_cm3"] for row in document["measurements"]} == pytest.approx(table, abs=1e-6)

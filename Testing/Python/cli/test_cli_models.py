@@ -6,10 +6,10 @@ import hashlib
 import http.server
 import json
 import threading
-from pathlib import Path
 
 import pytest
 import torch
+from model_files.registry import register
 from nnunet_results.folders import write_folder
 from safetensors.torch import save_file
 
@@ -37,24 +37,14 @@ CARD = ModelCard(
 
 
 @pytest.fixture
-def shipped(tmp_path, monkeypatch):
-    """The shipped models folder, empty but for a registry of three: here, to fetch, to import."""
-    folder = tmp_path / "Resources" / "Models"
-    folder.mkdir(parents=True)
-    monkeypatch.setenv("PROSTATEXFER_RESOURCES", str(folder.parent))
+def shipped(shipped_folder, tmp_path, monkeypatch):
+    """The shipped models folder with one model, in its registry; the user's own is "own" in the working folder."""
     monkeypatch.setenv("PROSTATEXFER_MODELS", str(tmp_path / "own"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     monkeypatch.chdir(tmp_path)
-    path = write_checkpoint(folder / "gland.safetensors", CARD, {"a": torch.ones(2)})
-    register(folder, {"name": "gland", "title": CARD.title, "file": path.name, "sha256": sha256(path)})
-    return folder
-
-
-def register(folder, *entries):
-    common = {"task": "segmentation", "title": "a test model", "licence": "Apache-2.0"}
-    models = [{**common, **entry} for entry in entries]
-    (folder / "registry.json").write_text(json.dumps({"models": models}), encoding="utf-8")
+    path = write_checkpoint(shipped_folder / "gland.safetensors", CARD, {"a": torch.ones(2)})
+    register(shipped_folder, name="gland", title=CARD.title, file=path.name, sha256=sha256(path))
+    return shipped_folder
 
 
 def sha256(path):

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from nnunet_results.folders import random_weights, write_folder
 
 from ProstateXferLib.checkpoints.file_format import read_card
+from ProstateXferLib.checkpoints.loading import load_checkpoint
 from ProstateXferLib.cli.main import main
 from ProstateXferLib.cohort.model_choice import models_for
 from ProstateXferLib.cohort.task import Task
@@ -20,13 +21,6 @@ def folder(tmp_path):
     return write_folder(
         tmp_path / "nnU Net__plans__3d_fullres", folds=("0", "1"), weights=lambda fold: random_weights(seed=int(fold))
     )
-
-
-@pytest.fixture
-def image(tmp_path):
-    values = np.random.default_rng(0).normal(size=(10, 12, 9)).astype(np.float32)
-    sitk.WriteImage(sitk.GetImageFromArray(values), tmp_path / "t2w.nii.gz")
-    return tmp_path / "t2w.nii.gz"
 
 
 def test_a_folder_is_shown_like_a_file(folder, capsys):
@@ -41,13 +35,40 @@ def test_a_folder_has_no_checksums_and_that_is_told(folder, capsys):
 
 
 def test_a_folder_too_high_or_too_low_is_told(folder, capsys):
-    for wrong in (folder.parent, folder / "fold_0"):
+    (folder / "fold_0" / "validation").mkdir()
+    for wrong in (folder.parent, folder / "fold_0" / "validation"):
         for command in (["models", str(wrong)], ["import", str(wrong), str(folder.parent / "x.safetensors")]):
             assert main(command) != 0
             assert "plans.json is missing; give the folder that has" in capsys.readouterr().err
 
 
-def test_a_folder_segments_as_the_file_imported_from_it(folder, image, tmp_path):
+def test_a_folder_is_no_encoder_to_export(folder, tmp_path, capsys):
+    for model in (folder, folder / "fold_0"):
+        assert main(["export", str(model), str(tmp_path / "x.pth")]) == 1
+        told = capsys.readouterr().err
+        assert "is a folder: only the file of an encoder can be exported" in told and "nnU-Net folder is a" in told
+
+
+def test_the_doctor_lists_folders_as_the_list_of_models_does(tmp_path, monkeypatch, capsys):
+    """By the same names; one that cannot be opened with the reason."""
+    monkeypatch.setenv("PROSTATEXFER_MODELS", str(tmp_path / "models"))
+    whole = write_folder(tmp_path / "models" / "Dataset007_Test" / "nnUNetTrainer__nnUNetPlans__2d")
+    broken = write_folder(tmp_path / "models" / "Dataset007_Test" / "nnUNetTrainer__nnUNetPlans__3d_fullres")
+    (broken / "fold_0" / "checkpoint_final.pth").unlink()
+    assert main(["doctor", "--json"]) == 0
+    models = json.loads(capsys.readouterr().out.splitlines()[-1])["models"]
+    found = {model["name"]: model for model in models if "__" in model["name"]}
+    assert list(found) == [f"Dataset007_Test/{path.name}" for path in (whole, broken)]
+    first, second = found.values()
+    assert (first["state"], first["sha256"]) == ("not in the registry", load_checkpoint(whole).sha256)
+    assert (second["state"], second["sha256"]) == ("cannot be opened", None)
+    assert "fold 0 has no checkpoint" in second["advice"]
+    assert main(["models", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out.splitlines()[-1])["models"]
+    assert set(found) <= {model["name"] for model in listed}
+
+
+def test_a_folder_segments_as_the_file_imported_from_it(folder, noise_file, tmp_path):
     out = tmp_path / "one.safetensors"
     assert main(["import", str(folder), str(out)]) == 0
     labels = []
@@ -55,7 +76,7 @@ def test_a_folder_segments_as_the_file_imported_from_it(folder, image, tmp_path)
         target = tmp_path / f"{name}.nii.gz"
         command = [
             "segment",
-            str(image),
+            str(noise_file),
             "-o",
             str(target),
             "-m",

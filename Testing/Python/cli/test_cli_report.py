@@ -7,36 +7,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_images.pelvis import GRID, pelvis, pelvis_labels
 
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
 from ProstateXferLib.cli.main import main
 from ProstateXferLib.cohort.report import EDITED, study_report
 from ProstateXferLib.cohort.result import StudyResult
-from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.io import read_image, write_image
 
 pytest.importorskip("matplotlib")
-
-GRID = Grid((48, 40, 4), (1.0, 1.2, 3.0), (-20.0, 5.0, 30.0))
-
-
-def pelvis():
-    array = np.zeros(GRID.shape_zyx, np.int16)
-    array[:, 0] = -900
-    array[1:3, 10:30, 12:36] = 600
-    array[1:3, 14:18, 20:26] = -500
-    return array
 
 
 @pytest.fixture
 def images(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
-    labels = np.where(pelvis() == 600, 1, 0).astype(np.uint8)
+    gland = np.where(pelvis_labels() == 1, 1, 0).astype(np.uint8)
     return {
         "t2w": write_image(GRID.image(pelvis()), folder / "t2w.nii.gz"),
         "reference-ct": write_image(GRID.image(pelvis() + np.int16(100)), folder / "ct.nii.gz"),
-        "reference-segmentation": write_image(GRID.image(labels), folder / "gland.nii.gz"),
+        "reference-segmentation": write_image(GRID.image(gland), folder / "gland.nii.gz"),
     }
 
 

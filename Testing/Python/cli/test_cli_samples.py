@@ -1,25 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """What members found alone, on the command line: ranges of volume, who sees a lesion, and lesions the result lacks."""
 
-import csv
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from made_images.pelvis import GRID, VOXEL_CM3
+from outcomes.written_files import rows_of
 
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
 from ProstateXferLib.cli.main import main
 from ProstateXferLib.cohort.report import study_report
 from ProstateXferLib.cohort.result import StudyResult
 from ProstateXferLib.cohort.sample_file import read_samples
-from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.io import write_image
 from ProstateXferLib.pipelines.ensemble import make_ensemble
 
-GRID = Grid((48, 40, 4), (1.0, 1.2, 3.0), (-20.0, 5.0, 30.0))
-VOXEL_CM3 = 3.6 / 1000
 CORE_CM3, WHOLE_CM3 = 2 * 20 * 20 * VOXEL_CM3, 2 * 20 * 24 * VOXEL_CM3
 LESION_CM3 = 2 * 4 * 6 * VOXEL_CM3
 
@@ -64,15 +62,14 @@ def segment(image, *words):
     return main(["segment", str(image), "--device", "cpu", *map(str, words)])
 
 
-def rows_of(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["id"]: row for row in csv.DictReader(file)}
+def rows_by_id(path):
+    return {row["id"]: row for row in rows_of(path)}
 
 
 def test_segment_tells_range_and_count_of_the_members(image, members, tmp_path, capsys):
     output, table = tmp_path / "f.seg.nrrd", tmp_path / "f.csv"
     assert segment(image, "-o", output, "--samples", "--csv", table, "-m", *members.values()) == 0
-    rows = rows_of(table)
+    rows = rows_by_id(table)
     gland, lesion = rows["Prostate"], rows["DIL L1"]
     # "narrow" finds no lesion, so its gland has a hole there.
     assert float(gland["volume_low_cm3"]) == pytest.approx(CORE_CM3 - LESION_CM3, abs=1e-6)
@@ -133,7 +130,7 @@ def test_a_study_keeps_the_samples_their_agreement_and_what_was_missed(study, ca
     assert any("2 of 3 members see a DIL" in warning for warning in result.warnings)
     gland = result.measurements[0]
     assert (gland.samples, gland.volume_high_cm3) == (3, pytest.approx(WHOLE_CM3))
-    assert rows_of(result.path("measurements"))["Prostate"]["samples"] == "3"
+    assert rows_by_id(result.path("measurements"))["Prostate"]["samples"] == "3"
     wide, keen, narrow = read_samples(result.path("samples"))
     assert (wide.name, keen.name, narrow.name) == ("wide", "keen", "narrow")
     assert np.count_nonzero(sitk.GetArrayFromImage(wide.labels) == 2) == 2 * 4 * 6

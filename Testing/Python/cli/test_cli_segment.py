@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`prostatexfer segment`: what it writes, prints and refuses, with a model that compares grey values."""
 
-import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from made_images.pelvis import GRID, pelvis, pelvis_labels
+from outcomes.written_files import files_below, rows_of
 
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
 from ProstateXferLib.cli.main import main
@@ -17,17 +18,6 @@ from ProstateXferLib.images.io import read_image, write_image
 from ProstateXferLib.images.segmentation_file import read_segmentation
 from ProstateXferLib.pipelines.provenance import image_sha256
 from ProstateXferLib.pipelines.segmenter import Segmenter
-
-GRID = Grid((48, 40, 4), (1.0, 1.2, 3.0), (-20.0, 5.0, 30.0))
-
-
-def pelvis():
-    """Tissue 0, a gland of 600 with a lesion of -500 in it."""
-    array = np.zeros(GRID.shape_zyx, np.int16)
-    array[:, 0] = -900
-    array[1:3, 10:30, 12:36] = 600
-    array[1:3, 14:18, 20:26] = -500
-    return array
 
 
 @pytest.fixture
@@ -39,18 +29,14 @@ def segment(image, *words):
     return main(["segment", str(image), "--device", "cpu", *map(str, words)])
 
 
-def files_of(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
 def test_the_segmentation_its_record_and_the_table_come_out(offline_models, image, tmp_path, capsys):
     output = tmp_path / "out" / "found.seg.nrrd"
     output.parent.mkdir()
     assert segment(image, "-o", output) == 0
-    assert files_of(output.parent) == ["found.seg.nrrd", "found.seg.nrrd.json"]
+    assert files_below(output.parent) == ["found.seg.nrrd", "found.seg.nrrd.json"]
     labels, structures = read_segmentation(output)
     assert {structure.value: structure.name for structure in structures} == {1: "Prostate", 2: "DIL"}
-    expected = np.select([pelvis() == 600, pelvis() == -500], [1, 2], 0)
+    expected = pelvis_labels()
     assert np.array_equal(sitk.GetArrayFromImage(labels), expected)
     assert Grid.of(labels).same_as(GRID)
     told = capsys.readouterr()
@@ -93,11 +79,10 @@ def test_json_lines_tell_progress_and_the_result(offline_models, image, tmp_path
 def test_measurements_and_probabilities_are_written_where_asked(offline_models, image, tmp_path):
     table, folder = tmp_path / "found.csv", tmp_path / "deep" / "probabilities"
     assert segment(image, "-o", tmp_path / "found.seg.nrrd", "--csv", table, "--probabilities", folder) == 0
-    with table.open(encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = rows_of(table)
     assert [row["id"] for row in rows][:2] == ["Prostate", "DIL"]
     assert float(rows[1]["volume_cm3"]) == pytest.approx(2 * 4 * 6 * 3.6 / 1000)
-    assert files_of(folder) == ["dil.nii.gz", "prostate.nii.gz"]
+    assert files_below(folder) == ["dil.nii.gz", "prostate.nii.gz"]
     gland = read_image(folder / "prostate.nii.gz")
     assert Grid.of(gland).same_as(GRID)
     assert np.array_equal(sitk.GetArrayFromImage(gland) > 0.5, pelvis() == 600)
@@ -147,7 +132,7 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(
     assert told.err.splitlines()[-1].startswith("prostatexfer: ")
     assert sentence in told.err.splitlines()[-1]
     assert "Traceback" not in told.err
-    assert files_of(tmp_path) == ["t2w.nii.gz"]
+    assert files_below(tmp_path) == ["t2w.nii.gz"]
 
 
 def test_an_unusable_image_is_one_sentence_and_a_json_event(offline_models, tmp_path, capsys):
@@ -158,7 +143,7 @@ def test_an_unusable_image_is_one_sentence_and_a_json_event(offline_models, tmp_
     assert (event["event"], event["exit_code"]) == ("error", 1)
     assert told.err == f"prostatexfer: {event['message']}\n"
     assert "every voxel is 5" in event["message"]
-    assert files_of(tmp_path) == ["flat.nii.gz"]
+    assert files_below(tmp_path) == ["flat.nii.gz"]
 
 
 def test_a_missing_image_is_told_before_any_work(offline_models, tmp_path, capsys):
@@ -170,7 +155,7 @@ def test_stopping_ends_with_130_and_leaves_nothing(offline_models, image, tmp_pa
     monkeypatch.setattr("ProstateXferLib.cli.progress.stop_requested", lambda: True)
     assert segment(image, "-o", tmp_path / "found.seg.nrrd", "--json") == 130
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["message"] == "Cancelled: nothing was written."
-    assert files_of(tmp_path) == ["t2w.nii.gz"]
+    assert files_below(tmp_path) == ["t2w.nii.gz"]
 
 
 def test_a_failed_write_leaves_the_former_result_and_no_half_file(offline_models, image, tmp_path, monkeypatch, capsys):
@@ -185,7 +170,7 @@ def test_a_failed_write_leaves_the_former_result_and_no_half_file(offline_models
     assert segment(image, "-o", output) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("prostatexfer: ")
     assert output.read_text(encoding="utf-8") == "the former result"
-    assert files_of(tmp_path) == ["found.seg.nrrd", "t2w.nii.gz"]
+    assert files_below(tmp_path) == ["found.seg.nrrd", "t2w.nii.gz"]
 
 
 def test_threads_are_set_for_pytorch(offline_models, image, tmp_path):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`prostatexfer study`: every output of models that compare grey values, voxel by voxel."""
 
-import csv
 import io
 import itertools
 import json
@@ -11,6 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from made_images.pelvis import VOXEL_CM3, pelvis, pelvis_labels
+from made_images.voxels import array_of
+from outcomes.written_files import files_below, rows_of
+from watchers.watcher import Watcher
 
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
 from ProstateXferLib.cli.main import main
@@ -26,20 +29,10 @@ from ProstateXferLib.pipelines.segmenter import Segmenter
 from ProstateXferLib.pipelines.uncertainty import binary_entropy_bits
 
 GRID = Grid((48, 40, 4), (1.0, 1.2, 3.0), (-20.0, 5.0, 30.0), (1, 0, 0, 0, 1, 0, 0, 0, -1))
-VOXEL_CM3 = 3.6 / 1000
 ALL = ("prostate", "dil", "ct-from-mr", "ct-from-cbct")
 
 
-def pelvis():
-    """Tissue 0, a gland of 600 with a lesion of -500 in it."""
-    array = np.zeros(GRID.shape_zyx, np.int16)
-    array[:, 0] = -900
-    array[1:3, 10:30, 12:36] = 600
-    array[1:3, 14:18, 20:26] = -500
-    return array
-
-
-EXPECTED = np.select([pelvis() == 600, pelvis() == -500], [1, 2], 0)
+EXPECTED = pelvis_labels()
 CBCT = np.random.default_rng(0).integers(-1000, 1500, GRID.shape_zyx).astype(np.int16)
 CT = (np.tanh((CBCT + 1024) / 1512 - 1) + 1) / 2 * 3024 - 1024
 
@@ -72,18 +65,10 @@ def only(images, *names):
     return {name: images[name] for name in names}
 
 
-def files_of(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def array(path):
-    return sitk.GetArrayFromImage(read_image(path))
-
-
 def test_every_task_leaves_its_files_and_their_voxels_are_right(offline_models, images, tmp_path, capsys):
     out = tmp_path / "out put" / "study"
     assert study(only(images, "t2w", "cbct", "reference_ct", "reference_segmentation"), out=out, tasks=ALL) == 0
-    assert files_of(out) == [
+    assert files_below(out) == [
         "ct-from-cbct-difference.nii.gz",
         "ct-from-cbct.nii.gz",
         "ct-from-mr-difference.nii.gz",
@@ -101,10 +86,10 @@ def test_every_task_leaves_its_files_and_their_voxels_are_right(offline_models, 
     assert np.abs(sitk.GetArrayFromImage(synthetic) - CT).max() < 2
     difference = read_image(out / "ct-from-cbct-difference.nii.gz")
     assert difference.GetPixelID() == sitk.sitkInt16
-    inside = array(out / "ct-from-cbct-difference.nii.gz") != 0
+    inside = array_of(read_image(out / "ct-from-cbct-difference.nii.gz")) != 0
     assert inside.any()
-    assert np.abs(array(out / "ct-from-cbct-difference.nii.gz")[inside] - 40).max() < 3
-    for name in files_of(out):
+    assert np.abs(array_of(read_image(out / "ct-from-cbct-difference.nii.gz"))[inside] - 40).max() < 3
+    for name in files_below(out):
         if name.endswith((".nrrd", ".gz")):
             assert Grid.of(read_image(out / name)).same_as(GRID)
     told = capsys.readouterr()
@@ -139,8 +124,7 @@ def test_study_json_tells_all_that_is_needed_to_repeat_it(offline_models, images
     assert scores["mae_body_hu"] == pytest.approx(40, abs=1)
     assert scores["mean_error_body_hu"] == pytest.approx(40, abs=1)
     assert 0 < scores["compared_fraction"] <= 1
-    with (out / "measurements.csv").open(encoding="utf-8") as stream:
-        assert [row["id"] for row in csv.DictReader(stream)] == list(rows)
+    assert [row["id"] for row in rows_of(out / "measurements.csv")] == list(rows)
 
 
 def test_the_uncertainty_is_the_entropy_of_the_models_probabilities(offline_models, images, tmp_path):
@@ -152,7 +136,7 @@ def test_the_uncertainty_is_the_entropy_of_the_models_probabilities(offline_mode
     expected = np.max([binary_entropy_bits(sitk.GetArrayFromImage(p)) for p in probabilities.values()], axis=0)
     assert np.allclose(sitk.GetArrayFromImage(found), expected, atol=1e-6)
     assert study(only(images, "t2w"), "--no-uncertainty", out=tmp_path / "s") == 0
-    assert "uncertainty.nii.gz" not in files_of(tmp_path / "s")
+    assert "uncertainty.nii.gz" not in files_below(tmp_path / "s")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +156,7 @@ def test_only_what_was_asked_for_is_in_the_segmentation(offline_models, images, 
 
 def test_a_synthetic_ct_alone_has_no_segmentation_and_no_table(offline_models, images, tmp_path):
     assert study(only(images, "t2w"), out=tmp_path / "s", tasks=("ct-from-mr",)) == 0
-    assert files_of(tmp_path / "s") == ["ct-from-mr.nii.gz", "study.json"]
+    assert files_below(tmp_path / "s") == ["ct-from-mr.nii.gz", "study.json"]
 
 
 @pytest.fixture
@@ -285,14 +269,14 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
     monkeypatch.setattr(Segmenter, "predict", lambda *_: pytest.fail("it should have been refused before the work"))
-    before = files_of(tmp_path)
+    before = files_below(tmp_path)
     assert study(only(images, *names), *words, out="s") == code
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.splitlines()[-1].startswith("prostatexfer: ")
     assert sentence.replace("GONE", str(tmp_path / "gone.nii.gz")) in told.err.splitlines()[-1]
     assert "Traceback" not in told.err
-    assert files_of(tmp_path) == before
+    assert files_below(tmp_path) == before
 
 
 def test_images_of_another_patient_are_refused(offline_models, images, tmp_path, capsys):
@@ -312,12 +296,12 @@ def test_stopping_ends_with_130_and_leaves_what_was_there(
 ):
     out = tmp_path / "s"
     assert study(only(images, "t2w"), "--case", "former", out=out) == 0
-    before, asked = files_of(tmp_path), itertools.count(1)
+    before, asked = files_below(tmp_path), itertools.count(1)
     monkeypatch.setattr("ProstateXferLib.cli.progress.stop_requested", lambda: next(asked) >= checks)
     assert study(only(images, "t2w", "cbct"), "--json", out=out, tasks=ALL) == 130
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (last["event"], last["exit_code"], last["message"]) == ("error", 130, "Cancelled: nothing was written.")
-    assert files_of(tmp_path) == before
+    assert files_below(tmp_path) == before
     assert not [path for path in tmp_path.rglob(".*")]
     assert StudyResult.read(out).case == "former"
 
@@ -325,7 +309,7 @@ def test_stopping_ends_with_130_and_leaves_what_was_there(
 def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(offline_models, images, tmp_path, monkeypatch, capsys):
     out = tmp_path / "s"
     assert study(only(images, "t2w"), "--case", "former", out=out) == 0
-    before, write = files_of(tmp_path), sitk.WriteImage
+    before, write = files_below(tmp_path), sitk.WriteImage
 
     def full_disk(image, path, **options):
         if "uncertainty" in path:
@@ -337,7 +321,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(offline_models, i
     assert study(only(images, "t2w"), out=out) == 1
     told = capsys.readouterr().err.splitlines()
     assert told[-1].startswith("prostatexfer: Cannot write ")
-    assert files_of(tmp_path) == before
+    assert files_below(tmp_path) == before
     assert not [path for path in tmp_path.rglob(".*")]
     assert StudyResult.read(out).case == "former"
 
@@ -354,22 +338,13 @@ def test_images_that_no_task_looks_at_are_not_opened(offline_models, images, tmp
 def test_the_same_function_serves_python(offline_models, images, tmp_path):
     import ProstateXferLib as px
 
+    watcher = Watcher()
     result = px.run_study(
         px.StudyInputs(t2w=images["t2w"]),
         px.StudyOptions(tasks=(Task.PROSTATE,), device="cpu"),
         tmp_path / "s",
-        Quiet(),
+        watcher,
     )
     assert StudyResult.read(tmp_path / "s") == result
     assert result.path("segmentation").is_file()
-
-
-class Quiet:
-    def update(self, *_):
-        pass
-
-    def warn(self, message):
-        pytest.fail(message)
-
-    def cancelled(self):
-        return False
+    assert watcher.warnings == []

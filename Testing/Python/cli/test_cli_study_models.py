@@ -36,13 +36,6 @@ def folder(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.fixture
-def image(tmp_path):
-    values = np.random.default_rng(0).normal(size=(10, 12, 9)).astype(np.float32)
-    sitk.WriteImage(sitk.GetImageFromArray(values), tmp_path / "t2w.nii.gz")
-    return tmp_path / "t2w.nii.gz"
-
-
 def run(command, source, out, model, *words):
     tasks = ["--tasks", "prostate", "dil", "--device", "cpu", "--no-uncertainty"]
     return main([command, *source, "-o", str(out), "--prostate-model", model, "--dil-model", model, *tasks, *words])
@@ -53,10 +46,10 @@ def sha256s(result):
 
 
 @pytest.mark.parametrize("model", [NNUNET, "both"])
-def test_a_study_segments_as_its_model_does_and_names_every_file_behind(folder, image, tmp_path, capsys, model):
-    assert run("study", ["--t2w", str(image)], tmp_path / "out", model) == 0
+def test_a_study_segments_as_its_model_does_and_names_every_file_behind(folder, noise_file, tmp_path, capsys, model):
+    assert run("study", ["--t2w", str(noise_file)], tmp_path / "out", model) == 0
     written, _ = read_segmentation(tmp_path / "out" / "segmentation.seg.nrrd")
-    own = Segmenter(model, device="cpu").predict(sitk.ReadImage(str(image)))
+    own = Segmenter(model, device="cpu").predict(sitk.ReadImage(str(noise_file)))
     assert np.array_equal(sitk.GetArrayFromImage(written), sitk.GetArrayFromImage(own.labels))
     assert len(np.unique(sitk.GetArrayFromImage(written))) == 3
     result, checkpoint = StudyResult.read(tmp_path / "out"), load_checkpoint(model)
@@ -66,8 +59,8 @@ def test_a_study_segments_as_its_model_does_and_names_every_file_behind(folder, 
 
 
 @pytest.mark.parametrize("model", [NNUNET, "both"])
-def test_a_batch_goes_on_until_a_file_behind_its_model_changes(folder, image, tmp_path, capsys, model):
-    (tmp_path / "cases.csv").write_text(f"case,t2w\na,{image}\nb,{image}\n", encoding="utf-8")
+def test_a_batch_goes_on_until_a_file_behind_its_model_changes(folder, noise_file, tmp_path, capsys, model):
+    (tmp_path / "cases.csv").write_text(f"case,t2w\na,{noise_file}\nb,{noise_file}\n", encoding="utf-8")
 
     def states():
         assert run("batch", [str(tmp_path / "cases.csv")], tmp_path / "out", model, "--json") in (0, 1, 3)
@@ -88,10 +81,10 @@ def test_a_batch_goes_on_until_a_file_behind_its_model_changes(folder, image, tm
         assert states() == ["done", "done"]
 
 
-def test_a_study_without_a_member_is_refused_before_it_starts(folder, image, tmp_path, capsys):
+def test_a_study_without_a_member_is_refused_before_it_starts(folder, noise_file, tmp_path, capsys):
     (folder / "three").rename(tmp_path / "three")
-    assert run("study", ["--t2w", str(image)], tmp_path / "out", "both") != 0
+    assert run("study", ["--t2w", str(noise_file)], tmp_path / "out", "both") != 0
     told = capsys.readouterr().err
     assert "The member 'dataset007-test-3d-fullres'" in told and "is not on this machine" in told
     assert not (tmp_path / "out").exists()
-    assert run("study", ["--t2w", str(image)], tmp_path / "out", "both", "--models-folder", str(tmp_path)) == 0
+    assert run("study", ["--t2w", str(noise_file)], tmp_path / "out", "both", "--models-folder", str(tmp_path)) == 0

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models of several sequences in studies and batches: an nnU-Net of T2w and ADC, run as `segment --also` runs it."""
 
-import csv
 import json
 import shutil
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from nnunet_results.folders import arch_kwargs, configuration, random_weights, write_folder
+from outcomes.written_files import rows_of
 
 from ProstateXferLib.checkpoints.architectures import complete_arguments
 from ProstateXferLib.checkpoints.card import Head, ModelCard, Preprocessing
@@ -175,8 +175,8 @@ def test_a_batch_gives_each_case_its_maps_and_fails_the_one_without(model, image
         "bare": "failed",
     }
     assert ended["bare"]["message"] == "Choose the ADC map for Prostate, or another model: 'two' takes T2w and ADC."
-    with (tmp_path / "out" / "measurements.csv").open(encoding="utf-8", newline="") as stream:
-        volumes = {row["case"]: row["volume_cm3"] for row in csv.DictReader(stream) if row["id"] == "Prostate"}
+    table = rows_of(tmp_path / "out" / "measurements.csv")
+    volumes = {row["case"]: row["volume_cm3"] for row in table if row["id"] == "Prostate"}
     assert set(volumes) == {"whole", "changed"} and volumes["whole"] != volumes["changed"]
     assert main(words("batch", manifest, "-o", tmp_path / "out", *options)) == 3  # again: what is done is not redone
     again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

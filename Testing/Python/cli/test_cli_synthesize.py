@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from outcomes.written_files import files_in
 
 from ProstateXferLib.cli.main import main
 from ProstateXferLib.files import file_sha256
@@ -27,14 +28,10 @@ def synthesize(image, *words):
     return main(["synthesize", str(image), "--device", "cpu", *map(str, words)])
 
 
-def files_of(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
 @pytest.mark.parametrize("name", ["ct.nii.gz", "ct.nrrd", "ct.mha"])
 def test_the_synthetic_ct_lies_on_the_images_grid_with_its_record_beside(offline_models, image, tmp_path, capsys, name):
     assert synthesize(image, "-o", tmp_path / name, "--from", "CBCT") == 0
-    assert files_of(tmp_path) == sorted(["cbct.nii.gz", name, f"{name}.json"])
+    assert files_in(tmp_path) == sorted(["cbct.nii.gz", name, f"{name}.json"])
     synthetic = read_image(tmp_path / name)
     assert Grid.of(synthetic).same_as(GRID)
     assert synthetic.GetPixelID() == sitk.sitkInt16
@@ -89,10 +86,10 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(
     told = capsys.readouterr().err.splitlines()
     assert told[-1].startswith("prostatexfer: ")
     assert sentence in told[-1]
-    assert files_of(tmp_path) == ["cbct.nii.gz"]
+    assert files_in(tmp_path) == ["cbct.nii.gz"]
 
 
 def test_stopping_ends_with_130_and_leaves_nothing(offline_models, image, tmp_path, monkeypatch):
     monkeypatch.setattr("ProstateXferLib.cli.progress.stop_requested", lambda: True)
     assert synthesize(image, "-o", tmp_path / "ct.nii.gz", "--from", "CBCT") == 130
-    assert files_of(tmp_path) == ["cbct.nii.gz"]
+    assert files_in(tmp_path) == ["cbct.nii.gz"]

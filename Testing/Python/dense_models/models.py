@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Their cards, weights and Segmenters, and images to run them on."""
+"""Their cards, weights and Segmenters, and a grid to run them on."""
 
 import dataclasses
 
-import numpy as np
-import SimpleITK as sitk
 import torch
 
 from ProstateXferLib.checkpoints.card import Head, ModelCard, Preprocessing
@@ -29,16 +27,6 @@ KINDS = {
     ),
     "smp": ("smp", {"architecture": "unet", "encoder": "resnet18", "channels": 1, "classes": 2}),
 }
-
-
-def noise(grid=GRID, seed=0):
-    """An image of whole numbers between -900 and 900."""
-    return grid.image(np.random.default_rng(seed).integers(-900, 900, grid.shape_zyx).astype(np.int16))
-
-
-def array_of(image):
-    """Voxels (z, y, x)."""
-    return sitk.GetArrayFromImage(image)
 
 
 def card_of(architecture, arguments, *, preprocessing=None, **changes):

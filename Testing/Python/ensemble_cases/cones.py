@@ -10,6 +10,7 @@ import csv
 import dataclasses
 
 import numpy as np
+from made_images.grids import voxel_centres_lps
 
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
 from ProstateXferLib.images.grid import Grid
@@ -29,8 +30,7 @@ def distances_mm(seed):
     """(z, y, x) distance of every voxel from the case's centre."""
     offset_mm = np.random.default_rng(seed).uniform(-2, 2, 3)
     centre_lps = GRID.index_to_lps((np.array(GRID.size_xyz) - 1) / 2) + offset_mm
-    index = np.stack(np.meshgrid(*[np.arange(n) for n in GRID.size_xyz], indexing="ij"), axis=-1)
-    return np.linalg.norm(GRID.index_to_lps(index) - centre_lps, axis=-1).transpose(2, 1, 0)
+    return np.linalg.norm(voxel_centres_lps(GRID) - centre_lps, axis=-1)
 
 
 def write_case(folder, name, seed):

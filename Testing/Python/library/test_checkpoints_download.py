@@ -7,12 +7,15 @@ import socket
 import threading
 
 import pytest
+from outcomes.refusal import refusal
+from outcomes.written_files import files_in
+from watchers.stops_after import StopsAfter
+from watchers.watcher import Watcher
 
 from ProstateXferLib.checkpoints import download
 from ProstateXferLib.checkpoints.download import fetch_model
 from ProstateXferLib.checkpoints.registry import KnownModel
 from ProstateXferLib.errors import CancelledError, ProstateXferError
-from ProstateXferLib.progress import SilentProgress
 
 CONTENT = bytes(range(256)) * 400
 
@@ -106,16 +109,10 @@ def model(server, path="good", content=CONTENT, **changes):
     return KnownModel(**{**values, **changes})
 
 
-def files_in(folder):
-    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-
-
-def refusal(known, folder, progress=None) -> str:
-    with pytest.raises(ProstateXferError) as caught:
-        fetch_model(known, progress)
-    assert "\n" not in str(caught.value)
+def fetch_refusal(known, folder, progress=None):
+    sentence = refusal(fetch_model, known, progress)
     assert files_in(folder) == []
-    return str(caught.value)
+    return sentence
 
 
 @pytest.mark.parametrize("path", ["good", "without-length", "moved"])
@@ -133,19 +130,16 @@ def test_a_checksum_in_capitals_is_the_same_checksum(server, folder):
 
 def test_progress_runs_from_nothing_to_all(server, folder, monkeypatch):
     monkeypatch.setattr(download, "_CHUNK", 10_000)
-    seen = []
-
-    class Watching(SilentProgress):
-        def update(self, step, fraction, message=""):
-            seen.append(fraction)
-
-    fetch_model(model(server), Watching())
+    watcher = Watcher()
+    fetch_model(model(server), watcher)
+    seen = watcher.fractions
     assert len(seen) > 5 and seen == sorted(seen) and seen[-1] == 1
+    assert watcher.warnings == []
 
 
 @pytest.mark.parametrize("path", ["good", "login-page"])
 def test_a_file_with_another_checksum_is_discarded(server, folder, path):
-    told = refusal(model(server, path, content=b"what was published"), folder)
+    told = fetch_refusal(model(server, path, content=b"what was published"), folder)
     assert "it was discarded" in told and hashlib.sha256(b"what was published").hexdigest()[:12] in told
 
 
@@ -168,7 +162,7 @@ def test_an_older_file_is_kept_when_a_new_one_cannot_be_had(server, folder):
     ],
 )
 def test_trouble_with_the_server_is_one_sentence(server, folder, path, told):
-    assert told in refusal(model(server, path), folder)
+    assert told in fetch_refusal(model(server, path), folder)
 
 
 def test_a_length_that_is_no_number_does_not_matter(server, folder):
@@ -183,37 +177,30 @@ def test_no_network_is_one_sentence_with_what_to_do(folder):
         free.bind(("127.0.0.1", 0))  # bound but not listening: nobody answers there
         url = f"http://127.0.0.1:{free.getsockname()[1]}/good"
         known = KnownModel("gland", "encoder", "", "", file="gland.safetensors", sha256="0", url=url)
-        told = refusal(known, folder)
+        told = fetch_refusal(known, folder)
     assert "check the network or proxy, or put the file into" in told and str(folder) in told and ".gland" not in told
 
 
 def test_a_stop_leaves_nothing_behind(server, folder, monkeypatch):
     monkeypatch.setattr(download, "_CHUNK", 10_000)
 
-    class Stopping(SilentProgress):
-        asked = 0
-
-        def cancelled(self):
-            self.asked += 1
-            return self.asked > 3
-
     with pytest.raises(CancelledError):
-        fetch_model(model(server), Stopping())
+        fetch_model(model(server), StopsAfter(3))
     assert files_in(folder) == []
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/x", "gland", "//127.0.0.1/x"])
 def test_nothing_but_the_web_is_asked(server, folder, url):
-    assert "is no web address" in refusal(model(server, url=url), folder)
+    assert "is no web address" in fetch_refusal(model(server, url=url), folder)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[::1/x", "http://127.0.0.1:port/x"])
 def test_an_address_that_is_none_is_one_sentence(server, folder, url):
-    assert "could not be fetched" in refusal(model(server, url=url), folder)
+    assert "could not be fetched" in fetch_refusal(model(server, url=url), folder)
 
 
 def test_a_model_without_an_address_says_how_to_get_it(server, folder):
-    told = refusal(model(server, url=None, obtain="ask Meta for dinov3.pth and import it"), folder)
+    told = fetch_refusal(model(server, url=None, obtain="ask Meta for dinov3.pth and import it"), folder)
     assert told == "'gland' cannot be fetched: ask Meta for dinov3.pth and import it"
     assert server.asked == []
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from outcomes.refusal import refusal
+from outcomes.written_files import files_in
 from safetensors.torch import load_file, save_file
 
 from ProstateXferLib.checkpoints.card import ModelCard
@@ -25,7 +27,6 @@ from ProstateXferLib.checkpoints.file_format import (
     write_checkpoint,
 )
 from ProstateXferLib.checkpoints.loading import load_checkpoint
-from ProstateXferLib.errors import ProstateXferError
 
 ODD = 'größer ☃ \U0001f40d "quoted" \\ \t \n \x00 \x1f \x7f </\u2028>'
 CARD = ModelCard(name="vit", task="encoder", architecture="dinov3", title=ODD, inputs=())
@@ -47,18 +48,6 @@ def state():
 @pytest.fixture
 def path(tmp_path, state):
     return write_checkpoint(tmp_path / "größer 1.safetensors", CARD, state)
-
-
-def refusal(function, *arguments, **options) -> str:
-    with pytest.raises(ProstateXferError) as caught:
-        function(*arguments, **options)
-    sentence = str(caught.value)
-    assert "\n" not in sentence and len(sentence) < 400
-    return sentence
-
-
-def files_in(folder):
-    return sorted(entry.name for entry in folder.iterdir())
 
 
 def test_card_and_weights_come_back_in_their_types(path, state):

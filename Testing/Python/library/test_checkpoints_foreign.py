@@ -12,6 +12,8 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from model_files.hostile_pickle import Calls
+from outcomes.refusal import refusal
 from safetensors.torch import save_file
 from torch import nn
 
@@ -20,24 +22,6 @@ from ProstateXferLib.checkpoints.importers import import_checkpoint
 from ProstateXferLib.errors import ProstateXferError
 
 WEIGHTS = {"cls_token": torch.ones(1, 1, 4), "blocks.0.norm1.weight": torch.arange(6.0)}
-
-
-def refusal(function, *arguments) -> str:
-    with pytest.raises(ProstateXferError) as caught:
-        function(*arguments)
-    sentence = str(caught.value)
-    assert "\n" not in sentence and len(sentence) < 500
-    return sentence
-
-
-class Calls:
-    """Pickles as a call: whoever unpickles it freely runs `function(*arguments)`."""
-
-    def __init__(self, function, *arguments):
-        self.function, self.arguments = function, arguments
-
-    def __reduce__(self):
-        return self.function, self.arguments
 
 
 class Custom:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from outcomes.refusal import refusal
 from safetensors.torch import save_file
 
 from ProstateXferLib.checkpoints.file_format import read_card, read_checkpoint, write_checkpoint
@@ -47,11 +48,8 @@ def run(network, image=IMAGE):
         return network(image)
 
 
-def refusal(source, destination, **hints) -> str:
-    with pytest.raises(ProstateXferError) as caught:
-        import_checkpoint(source, destination, **hints)
-    sentence = str(caught.value)
-    assert "\n" not in sentence and len(sentence) < 500
+def import_refusal(source, destination, **hints):
+    sentence = refusal(import_checkpoint, source, destination, longest=500, **hints)
     assert list(destination.parent.iterdir()) == []
     return sentence
 
@@ -196,7 +194,7 @@ BASE = plans()["configurations"]["2d"]
     ],
 )
 def test_a_plan_that_cannot_be_reproduced_is_refused(segmentation, saved, folder, changes, told):
-    assert told in refusal(saved(nnunet(segmentation, **changes)), folder / "seg.safetensors")
+    assert told in import_refusal(saved(nnunet(segmentation, **changes)), folder / "seg.safetensors")
 
 
 def test_configurations_that_inherit_in_a_circle_end(segmentation, saved, folder):
@@ -260,18 +258,18 @@ def test_a_generator_alone_is_stored_and_the_synthesizer_says_what_it_lacks(gene
 def test_an_encoder_that_does_not_fit_is_refused(generator, segmentation, random_network, saved, tmp_path, folder):
     source, target = saved(generator.state_dict()), folder / "dgcf.safetensors"
     wide = saved(random_network("dinov3", width=128).state_dict(), "wide.pth")
-    assert "width 64, the encoder given has width 128" in refusal(source, target, encoder=wide)
+    assert "width 64, the encoder given has width 128" in import_refusal(source, target, encoder=wide)
     shallow = saved(random_network("dinov3", depth=2).state_dict(), "shallow.pth")
-    assert "cannot be tapped" in refusal(source, target, encoder=shallow)
-    assert "There is no file" in refusal(source, target, encoder=tmp_path / "none.pth")
-    assert "not a DINOv3" in refusal(source, target, encoder=source)
+    assert "cannot be tapped" in import_refusal(source, target, encoder=shallow)
+    assert "There is no file" in import_refusal(source, target, encoder=tmp_path / "none.pth")
+    assert "not a DINOv3" in import_refusal(source, target, encoder=source)
     whole = import_checkpoint(saved(segmentation.state_dict(), "seg.pth"), tmp_path / "seg.safetensors")
-    assert "is a segmentation model: give the DINOv3 encoder" in refusal(source, target, encoder=whole)
+    assert "is a segmentation model: give the DINOv3 encoder" in import_refusal(source, target, encoder=whole)
 
 
 def test_the_fusion_that_never_worked_is_refused(generator, saved, folder):
     state = {key.replace("gate.0", "q_proj"): value for key, value in generator.state_dict().items()}
-    assert "'attn'" in refusal(saved(state), folder / "dgcf.safetensors")
+    assert "'attn'" in import_refusal(saved(state), folder / "dgcf.safetensors")
 
 
 # All kinds
@@ -302,14 +300,14 @@ def test_the_fusion_that_never_worked_is_refused(generator, saved, folder):
 )
 def test_a_hint_that_makes_no_sense_is_refused(random_network, saved, folder, kind, hints, told):
     source = saved(random_network(kind).state_dict())
-    assert told in refusal(source, folder / "out.safetensors", **hints)
+    assert told in import_refusal(source, folder / "out.safetensors", **hints)
 
 
 def test_weights_of_no_known_kind_are_refused_by_their_first_key(saved, folder):
-    told = refusal(saved({"conv1.weight": torch.ones(3)}), folder / "out.safetensors")
+    told = import_refusal(saved({"conv1.weight": torch.ones(3)}), folder / "out.safetensors")
     assert "'weights.pth' is no checkpoint that ProstateXfer knows (its first key is 'conv1.weight')" in told
-    assert "(empty)" in refusal(saved({}), folder / "out.safetensors")
-    assert "no checkpoint that ProstateXfer knows" in refusal(saved({1: 2, None: 3}), folder / "out.safetensors")
+    assert "(empty)" in import_refusal(saved({}), folder / "out.safetensors")
+    assert "no checkpoint that ProstateXfer knows" in import_refusal(saved({1: 2, None: 3}), folder / "out.safetensors")
 
 
 @pytest.mark.parametrize("kind", ["dinov3", "mr_dinov3", "dgcf"])
@@ -317,8 +315,8 @@ def test_incomplete_and_unfit_weights_are_refused_by_key(random_network, saved, 
     state = random_network(kind).state_dict()
     last = list(state)[-1]
     short = {key: value for key, value in state.items() if key != last}
-    assert f"'{last}'" in refusal(saved(short), folder / "out.safetensors")
-    assert f"'{last}' holds a str" in refusal(saved({**state, last: "x"}), folder / "out.safetensors")
+    assert f"'{last}'" in import_refusal(saved(short), folder / "out.safetensors")
+    assert f"'{last}' holds a str" in import_refusal(saved({**state, last: "x"}), folder / "out.safetensors")
 
 
 @pytest.mark.parametrize("kind", ["dinov3", "mr_dinov3", "dgcf"])
@@ -326,18 +324,18 @@ def test_weights_that_are_no_numbers_are_refused_by_key(random_network, saved, f
     state = random_network(kind).state_dict()
     key = next(key for key in state if key.endswith("weight"))
     state[key].flatten()[3] = torch.nan
-    told = refusal(saved(state), folder / "out.safetensors")
+    told = import_refusal(saved(state), folder / "out.safetensors")
     assert key in told and "is NaN or infinite: nothing was written" in told
 
 
 def test_a_checkpoint_of_ours_is_not_imported_again(random_network, saved, tmp_path, folder):
     ours = import_checkpoint(saved(random_network("dinov3").state_dict()), tmp_path / "ours.safetensors")
-    assert "is a ProstateXfer checkpoint already" in refusal(ours, folder / "out.safetensors")
+    assert "is a ProstateXfer checkpoint already" in import_refusal(ours, folder / "out.safetensors")
 
 
 def test_a_destination_that_cannot_be_written_is_refused(random_network, saved, folder):
     source = saved(random_network("dinov3").state_dict())
-    assert "must end in .safetensors" in refusal(source, folder / "out.pth")
+    assert "must end in .safetensors" in import_refusal(source, folder / "out.pth")
     with pytest.raises(ProstateXferError, match="does not exist"):
         import_checkpoint(source, folder / "missing" / "out.safetensors")
     assert list(folder.iterdir()) == []

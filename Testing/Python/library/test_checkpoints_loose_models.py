@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What lies in the models folders without a registry: which of it are models, and what they are called."""
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from model_files.registry import register
 from nnunet_results.folders import write_folder
 
 from ProstateXferLib.checkpoints.card import ModelCard
@@ -20,11 +20,8 @@ DATASET = "Dataset005_Prostate"
 
 
 @pytest.fixture
-def folders(tmp_path, monkeypatch):
+def folders(shipped_folder, tmp_path, monkeypatch):
     """Two models folders, the first one before the second, and an empty shipped one."""
-    (tmp_path / "Resources" / "Models").mkdir(parents=True)
-    monkeypatch.setenv("PROSTATEXFER_RESOURCES", str(tmp_path / "Resources"))
-    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     places = tmp_path / "first", tmp_path / "the second"
     for place in places:
         place.mkdir()
@@ -93,8 +90,7 @@ def test_files_and_folders_are_listed_together_and_every_name_leads_to_its_model
 def test_a_folder_with_the_name_of_a_file_or_a_registered_model_is_named_by_its_path(folders):
     put(folders[1], "gland")
     own = [looks_like_nnunet(folders[0] / name) for name in ("gland", "known")]
-    entry = {"name": "known", "task": "encoder", "title": "a title", "licence": "-"}
-    (folders[1] / "registry.json").write_text(json.dumps({"models": [entry]}), encoding="utf-8")
+    register(folders[1], name="known", task="encoder")
     names = listed()
     assert list(names) == ["gland", *map(str, own)]
     assert {name: resolve(name) for name in names} == names

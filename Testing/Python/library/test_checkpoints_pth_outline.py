@@ -13,7 +13,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_files.hostile_pickle import Calls
 from nnunet_results.folders import configuration, random_weights, write_folder
+from outcomes.refusal import refusal
 
 from ProstateXferLib.checkpoints.import_nnunet import nnunet_card
 from ProstateXferLib.checkpoints.loading import load_checkpoint
@@ -40,13 +42,6 @@ def checkpoint(tmp_path_factory):
     return path
 
 
-def refusal(path) -> str:
-    with pytest.raises(ProstateXferError) as caught:
-        read_outline(path)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 def test_names_and_shapes_are_those_that_pytorch_reads(checkpoint):
     outline, content = read_outline(checkpoint), torch.load(checkpoint, weights_only=False)  # made by this file
     assert list(outline) == list(content)
@@ -57,20 +52,10 @@ def test_names_and_shapes_are_those_that_pytorch_reads(checkpoint):
     assert outline["init_args"]["configuration"] == "2d" and outline["inference_allowed_mirroring_axes"] == (0, 1)
 
 
-class Calls:
-    """Pickles as a call of `os.system`."""
-
-    def __init__(self, command):
-        self.command = command
-
-    def __reduce__(self):
-        return os.system, (self.command,)
-
-
 def test_what_would_run_something_is_refused_and_named(tmp_path):
     marker, path = tmp_path / "caught", tmp_path / "x.pth"
-    torch.save({"network_weights": {}, "x": Calls(f'echo 1 > "{marker}"')}, path)
-    assert "posix.system" in refusal(path)
+    torch.save({"network_weights": {}, "x": Calls(os.system, f'echo 1 > "{marker}"')}, path)
+    assert "posix.system" in refusal(read_outline, path)
     assert not marker.exists()
 
 
@@ -87,10 +72,10 @@ def test_a_function_of_an_allowed_package_is_not_called_either(tmp_path):
 def test_what_is_no_checkpoint_is_told(tmp_path, checkpoint):
     cut = tmp_path / "cut.pth"
     cut.write_bytes(checkpoint.read_bytes()[:-100])
-    assert "'cut.pth' is not a PyTorch checkpoint or is cut off" in refusal(cut)
+    assert "'cut.pth' is not a PyTorch checkpoint or is cut off" in refusal(read_outline, cut)
     torch.save([1, 2], tmp_path / "list.pth")
-    assert "'list.pth' holds no dictionary" in refusal(tmp_path / "list.pth")
-    assert "There is no file" in refusal(tmp_path / "nothing.pth")
+    assert "'list.pth' holds no dictionary" in refusal(read_outline, tmp_path / "list.pth")
+    assert "There is no file" in refusal(read_outline, tmp_path / "nothing.pth")
 
 
 @settings(max_examples=150)

@@ -1,33 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models by name: where they are looked for, and what is said of those that are not here."""
 
-import json
 import os
 from pathlib import Path
 
 import pytest
+from model_files.registry import register
+from outcomes.refusal import refusal
 
 from ProstateXferLib.checkpoints import registry
 from ProstateXferLib.checkpoints.card import ModelCard
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
 from ProstateXferLib.checkpoints.loading import load_checkpoint
 from ProstateXferLib.checkpoints.registry import known_models, models_folders, resolve, user_models_folder
-from ProstateXferLib.errors import ProstateXferError
 
 
 @pytest.fixture
-def shipped(tmp_path, monkeypatch):
-    """The shipped models folder of a made-up installation; the user's own and an offline one are empty."""
-    folder = tmp_path / "Resources" / "Models"
-    folder.mkdir(parents=True)
-    monkeypatch.setenv("PROSTATEXFER_RESOURCES", str(folder.parent))
-    monkeypatch.delenv("PROSTATEXFER_MODELS", raising=False)
-    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-    return folder
-
-
-@pytest.fixture
-def offline(tmp_path, monkeypatch, shipped):
+def offline(tmp_path, monkeypatch, shipped_folder):
     folder = tmp_path / "offline"
     folder.mkdir()
     monkeypatch.setenv("PROSTATEXFER_MODELS", str(folder))
@@ -40,29 +29,16 @@ def put(folder, name="gland"):
     return write_checkpoint(folder / f"{name}.safetensors", ModelCard(name, "encoder", "dinov3"), {"a": torch.ones(1)})
 
 
-def register(folder, *entries, **entry):
-    common = {"task": "encoder", "title": "a test model", "licence": "Apache-2.0"}
-    models = [{**common, **values} for values in (entries or (entry,))]
-    (folder / "registry.json").write_text(json.dumps({"models": models}), encoding="utf-8")
-
-
-def refusal(function, *arguments) -> str:
-    with pytest.raises(ProstateXferError) as caught:
-        function(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_a_registered_name_is_its_file(shipped):
-    path = put(shipped)
-    register(shipped, name="gland", file=path.name, sha256="0")
+def test_a_registered_name_is_its_file(shipped_folder):
+    path = put(shipped_folder)
+    register(shipped_folder, name="gland", file=path.name, sha256="0")
     assert resolve("gland") == path
     assert load_checkpoint("gland").card.name == "gland"
     assert [model.path() for model in known_models()] == [path]
 
 
-def test_a_path_goes_before_a_name(shipped, tmp_path, monkeypatch):
-    register(shipped, name="gland", file=put(shipped).name, sha256="0")
+def test_a_path_goes_before_a_name(shipped_folder, tmp_path, monkeypatch):
+    register(shipped_folder, name="gland", file=put(shipped_folder).name, sha256="0")
     own = put(tmp_path, "own")
     assert resolve(own) == own and resolve(str(own)) == own
     monkeypatch.chdir(tmp_path)
@@ -70,14 +46,16 @@ def test_a_path_goes_before_a_name(shipped, tmp_path, monkeypatch):
     assert resolve("gland") == Path("gland")
 
 
-def test_a_name_may_hold_dots(shipped):
-    path = put(shipped, "gland-v1.2")
-    register(shipped, name="gland-v1.2", file=path.name, sha256="0")
+def test_a_name_may_hold_dots(shipped_folder):
+    path = put(shipped_folder, "gland-v1.2")
+    register(shipped_folder, name="gland-v1.2", file=path.name, sha256="0")
     assert resolve("gland-v1.2") == path
 
 
-def test_the_offline_folder_goes_before_the_shipped_one(shipped, offline):
-    register(shipped, {"name": "gland", "file": put(shipped).name, "sha256": "0"}, {"name": "only-shipped"})
+def test_the_offline_folder_goes_before_the_shipped_one(shipped_folder, offline):
+    register(
+        shipped_folder, {"name": "gland", "file": put(shipped_folder).name, "sha256": "0"}, {"name": "only-shipped"}
+    )
     register(offline, name="gland", title="the offline one", file=put(offline).name, sha256="0")
     assert resolve("gland") == offline / "gland.safetensors"
     assert {model.name: model.title for model in known_models()} == {
@@ -86,29 +64,29 @@ def test_the_offline_folder_goes_before_the_shipped_one(shipped, offline):
     }
 
 
-def test_several_offline_folders_and_the_users_own(shipped, tmp_path, monkeypatch):
+def test_several_offline_folders_and_the_users_own(shipped_folder, tmp_path, monkeypatch):
     first, second = tmp_path / "first", tmp_path / "second"
     monkeypatch.setenv("PROSTATEXFER_MODELS", os.pathsep.join([str(first), str(second)]))
     home = tmp_path / "home" / ".prostatexfer" / "models"
-    assert models_folders() == [first, second, home, shipped]
+    assert models_folders() == [first, second, home, shipped_folder]
     assert user_models_folder() == first
     monkeypatch.delenv("PROSTATEXFER_MODELS")
     assert user_models_folder() == home
-    assert models_folders() == [home, shipped]
+    assert models_folders() == [home, shipped_folder]
 
 
-def test_a_file_that_lies_in_a_models_folder_needs_no_entry(shipped, offline):
+def test_a_file_that_lies_in_a_models_folder_needs_no_entry(shipped_folder, offline):
     path = put(offline, "mine")
     assert resolve("mine") == path
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones(shipped):
-    register(shipped, {"name": "gland", "file": "g.safetensors", "sha256": "0"}, {"name": "dinov3"})
+def test_an_unknown_name_is_answered_with_the_known_ones(shipped_folder):
+    register(shipped_folder, {"name": "gland", "file": "g.safetensors", "sha256": "0"}, {"name": "dinov3"})
     assert refusal(resolve, "glans") == "There is no model named 'glans': choose one of gland, dinov3 or give a file."
 
 
 @pytest.mark.parametrize("path", ["weights.safetensors", "folder/weights", "/nowhere/x.pth"])
-def test_a_path_to_nothing_is_called_a_path(shipped, path):
+def test_a_path_to_nothing_is_called_a_path(shipped_folder, path):
     assert f"There is no checkpoint '{path}': check the path" in refusal(resolve, path)
 
 
@@ -126,8 +104,8 @@ def test_a_path_to_nothing_is_called_a_path(shipped, path):
         ({"file": "a.safetensors", "sha256": "0"}, "put its file into a models folder"),
     ],
 )
-def test_a_model_that_is_not_here_says_how_to_get_it(shipped, entry, told):
-    register(shipped, name="gland", **entry)
+def test_a_model_that_is_not_here_says_how_to_get_it(shipped_folder, entry, told):
+    register(shipped_folder, name="gland", **entry)
     assert refusal(resolve, "gland") == f"The model 'gland' is not on this machine; {told}"
 
 
@@ -152,18 +130,18 @@ def test_a_model_that_is_not_here_says_how_to_get_it(shipped, entry, told):
         ),
     ],
 )
-def test_a_malformed_registry_is_named_with_its_fault(shipped, content, told):
-    (shipped / registry.REGISTRY_FILE).write_text(content, encoding="utf-8")
+def test_a_malformed_registry_is_named_with_its_fault(shipped_folder, content, told):
+    (shipped_folder / registry.REGISTRY_FILE).write_text(content, encoding="utf-8")
     sentence = refusal(known_models)
-    assert told in sentence and str(shipped / registry.REGISTRY_FILE) in sentence
+    assert told in sentence and str(shipped_folder / registry.REGISTRY_FILE) in sentence
     assert refusal(resolve, "gland") == sentence
 
 
-def test_a_registry_that_is_not_text_is_malformed(shipped):
-    (shipped / registry.REGISTRY_FILE).write_bytes(b"\xff\xfe\x00")
+def test_a_registry_that_is_not_text_is_malformed(shipped_folder):
+    (shipped_folder / registry.REGISTRY_FILE).write_bytes(b"\xff\xfe\x00")
     assert "malformed" in refusal(known_models)
 
 
-def test_without_a_registry_nothing_is_known(shipped):
+def test_without_a_registry_nothing_is_known(shipped_folder):
     assert known_models() == []
     assert "choose one of (none) or give a file" in refusal(resolve, "gland")

@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from made_images.voxels import array_of
 
 from ProstateXferLib.cohort.ct_comparison import compare_cts
 from ProstateXferLib.images.grid import Grid
@@ -18,15 +19,11 @@ def ct(soft=0, bone=1000, air=-1000, grid=GRID):
     return grid.image(hu)
 
 
-def array(image):
-    return sitk.GetArrayFromImage(image)
-
-
 def test_known_errors_in_soft_tissue_and_bone():
     found = compare_cts(ct(soft=30, bone=900), ct())
     expected = np.zeros(GRID.shape_zyx)
     expected[BODY], expected[BONE] = 30, -100
-    assert np.array_equal(array(found.difference), expected)
+    assert np.array_equal(array_of(found.difference), expected)
     assert found.difference.GetPixelID() == sitk.sitkInt16
     body, bone = 16 * 20, 2 * 4
     assert found.scores == pytest.approx(
@@ -41,7 +38,7 @@ def test_known_errors_in_soft_tissue_and_bone():
 
 
 def test_air_around_the_body_is_not_compared():
-    assert not array(compare_cts(ct(air=-500), ct(air=-1000)).difference).any()
+    assert not array_of(compare_cts(ct(air=-500), ct(air=-1000)).difference).any()
 
 
 TURNED = Grid((20, 22, 20), (2.5, 1.5, 1.5), (25.0, 14.0, -4.0), (-1, 0, 0, 0, 0, -1, 0, 1, 0))
@@ -58,13 +55,13 @@ def test_the_reference_is_interpolated_to_the_synthetic_cts_grid(own, other):
 
     found = compare_cts(ramp(own, 12), ramp(other))
     assert Grid.of(found.difference) == own
-    inside = array(found.compared) > 0
+    inside = array_of(found.compared) > 0
     assert 0.1 < inside.mean() < 0.9
     points = own.index_to_lps(np.argwhere(inside)[:, ::-1])
     index = other.lps_to_index(points)
     assert (index > -0.51).all()  # inside the field of view
     deep = ((index >= 0) & (index <= np.array(other.size_xyz) - 1)).all(axis=1)
-    assert np.abs(array(found.difference)[inside][deep] - 12).max() <= 2  # three roundings
+    assert np.abs(array_of(found.difference)[inside][deep] - 12).max() <= 2  # three roundings
     assert found.scores["mean_error_body_hu"] == pytest.approx(12, abs=0.5)
 
 
@@ -72,8 +69,8 @@ def test_what_lies_beyond_the_field_of_view_is_not_compared_and_the_share_says_s
     found = compare_cts(ct(soft=30), ct()[:15, :, :])
     expected = np.zeros(GRID.shape_zyx, bool)
     expected[:, 4:20, 5:15] = True
-    assert np.array_equal(array(found.compared) > 0, expected)
-    assert not array(found.difference)[~expected].any()
+    assert np.array_equal(array_of(found.compared) > 0, expected)
+    assert not array_of(found.difference)[~expected].any()
     assert found.scores["compared_fraction"] == pytest.approx(0.5)
 
 

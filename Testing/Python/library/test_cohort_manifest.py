@@ -2,10 +2,10 @@
 """The cases of a batch: from a CSV, from a folder of studies, from a folder of images; every fault with its place."""
 
 import pytest
+from outcomes.refusal import refusal
 
 from ProstateXferLib.cohort.manifest import read_manifest
 from ProstateXferLib.cohort.options import StudyInputs
-from ProstateXferLib.errors import ProstateXferError
 
 
 def touch(folder, *names):
@@ -20,13 +20,6 @@ def csv(tmp_path, text, encoding="utf-8"):
     path = tmp_path / "cases.csv"
     path.write_text(text, encoding=encoding)
     return path
-
-
-def refusal(path):
-    with pytest.raises(ProstateXferError) as caught:
-        read_manifest(path)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -63,7 +56,7 @@ def test_a_csv_gives_cases_with_paths_from_its_own_folder(tmp_path, delimiter, e
 )
 def test_what_is_wrong_with_a_csv_is_told_with_its_line(tmp_path, text, part):
     touch(tmp_path, "a.nii.gz")
-    assert part in refusal(csv(tmp_path, text))
+    assert part in refusal(read_manifest, csv(tmp_path, text))
 
 
 @pytest.mark.parametrize(
@@ -72,12 +65,12 @@ def test_what_is_wrong_with_a_csv_is_told_with_its_line(tmp_path, text, part):
 )
 def test_a_case_name_that_is_no_safe_folder_name_is_refused_with_its_line(tmp_path, name):
     touch(tmp_path, "a.nii.gz")
-    assert "line 2 of 'cases.csv'" in refusal(csv(tmp_path, f'case,t2w\n"{name}",a.nii.gz\n'))
+    assert "line 2 of 'cases.csv'" in refusal(read_manifest, csv(tmp_path, f'case,t2w\n"{name}",a.nii.gz\n'))
 
 
 def test_a_case_may_not_have_the_name_of_a_file_of_the_batch(tmp_path):
     touch(tmp_path, "a.nii.gz")
-    assert "is taken" in refusal(csv(tmp_path, "case,t2w\nmeasurements.csv,a.nii.gz\n"))
+    assert "is taken" in refusal(read_manifest, csv(tmp_path, "case,t2w\nmeasurements.csv,a.nii.gz\n"))
 
 
 @pytest.mark.parametrize("name", ["Ärger", "患者 7", "O'Neill-3_b.2"])
@@ -88,11 +81,11 @@ def test_names_of_all_languages_are_allowed(tmp_path, name):
 
 def test_two_spellings_of_one_name_are_one_name(tmp_path):
     touch(tmp_path, "a.nii.gz")
-    assert "stands twice" in refusal(csv(tmp_path, "case,t2w\nÄ,a.nii.gz\nA\u0308,a.nii.gz\n"))
+    assert "stands twice" in refusal(read_manifest, csv(tmp_path, "case,t2w\nÄ,a.nii.gz\nA\u0308,a.nii.gz\n"))
 
 
 def test_a_text_that_is_not_utf8_is_refused(tmp_path):
-    assert "save it as CSV in UTF-8" in refusal(csv(tmp_path, "case,t2w\nÄ,a.nii.gz\n", "latin-1"))
+    assert "save it as CSV in UTF-8" in refusal(read_manifest, csv(tmp_path, "case,t2w\nÄ,a.nii.gz\n", "latin-1"))
 
 
 def test_a_folder_of_studies_is_read_by_file_names(tmp_path):
@@ -115,7 +108,7 @@ def test_a_folder_of_studies_is_read_by_file_names(tmp_path):
 
 def test_two_images_for_one_input_are_refused(tmp_path):
     touch(tmp_path, "p1/t2w.nii.gz", "p1/t2w.nrrd")
-    assert "holds both t2w.nii.gz and t2w.nrrd" in refusal(tmp_path)
+    assert "holds both t2w.nii.gz and t2w.nrrd" in refusal(read_manifest, tmp_path)
 
 
 def test_a_folder_of_images_has_a_case_for_each(tmp_path):
@@ -130,7 +123,7 @@ def test_a_folder_of_images_has_a_case_for_each(tmp_path):
 
 
 def test_what_holds_no_case_is_refused(tmp_path):
-    assert "holds neither subfolders" in refusal(tmp_path)
-    assert "There is no file or folder" in refusal(tmp_path / "gone")
+    assert "holds neither subfolders" in refusal(read_manifest, tmp_path)
+    assert "There is no file or folder" in refusal(read_manifest, tmp_path / "gone")
     (image,) = touch(tmp_path, "one.nii.gz")
-    assert "is one image: use prostatexfer study" in refusal(image)
+    assert "is one image: use prostatexfer study" in refusal(read_manifest, image)

@@ -4,9 +4,9 @@
 import dataclasses
 import json
 import os
-from pathlib import Path
 
 import pytest
+from model_files.registry import register
 from nnunet_results.folders import configuration, random_weights, write_folder
 
 from ProstateXferLib.checkpoints import ensemble_members
@@ -20,13 +20,8 @@ from ProstateXferLib.pipelines.ensemble import make_ensemble
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(shipped_folder, tmp_path):
     """The user's folder, with no model anywhere else."""
-    shipped = tmp_path / "Resources" / "Models"
-    shipped.mkdir(parents=True)
-    monkeypatch.setenv("PROSTATEXFER_RESOURCES", str(shipped.parent))
-    monkeypatch.delenv("PROSTATEXFER_MODELS", raising=False)
-    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     folder = tmp_path / "my models"
     folder.mkdir()
     return folder
@@ -44,11 +39,6 @@ def put(folder, threshold_state, segmentation_card, synthesis_card, pointwise_st
         return write_checkpoint(folder / f"{name}.safetensors", card, state)
 
     return put
-
-
-def register(folder, **entry):
-    common = {"task": "segmentation", "title": "a title", "licence": "Apache-2.0"}
-    (folder / "registry.json").write_text(json.dumps({"models": [common | entry]}), encoding="utf-8")
 
 
 def names(task, folder):
@@ -77,7 +67,7 @@ def test_a_file_that_no_registry_lists_brings_its_card(folder, put):
 
 def test_a_registered_model_brings_the_registrys_words(folder, put):
     path = put("both", "gland", "dil")
-    register(folder, name="known", file=path.name, sha256="ab")
+    register(folder, name="known", title="a title", file=path.name, sha256="ab")
     (option,) = models_for(Task.DIL, folder)
     assert (option.name, option.title, option.sha256, option.path) == ("known", "a title", "ab", path)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from watchers.watcher import Watcher
 
 from ProstateXferLib.cohort.reference import matched_reference, read_reference
 from ProstateXferLib.errors import ProstateXferError
@@ -27,14 +28,6 @@ GRID = Grid((20, 16, 8), (1.0, 2.0, 5.0), (3.0, 4.0, 5.0), (0, 1, 0, 1, 0, 0, 0,
 GLAND, LESION = np.s_[2:6, 3:12, 4:16], np.s_[3:5, 5:8, 6:10]
 
 
-class Watch:
-    def __init__(self):
-        self.told = []
-
-    def warn(self, message):
-        self.told.append(message)
-
-
 def painted(*boxes, grid=GRID):
     labels = np.zeros(grid.shape_zyx, np.uint8)
     for value, box in boxes:
@@ -46,8 +39,8 @@ OURS = Segmentation(painted((1, GLAND), (2, LESION)), (PROSTATE, DIL))
 
 
 def matched(path, ours=OURS):
-    watch = Watch()
-    return matched_reference(read_reference(path), ours, watch), watch.told
+    watch = Watcher()
+    return matched_reference(read_reference(path), ours, watch), watch.warnings
 
 
 def array(found):

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from watchers.watcher import Watcher
 
 from ProstateXferLib.cohort.options import StudyInputs, StudyOptions, Task
 from ProstateXferLib.cohort.result import StudyResult
@@ -16,29 +17,13 @@ from ProstateXferLib.images.phantom import make_phantom
 from ProstateXferLib.images.segmentation_file import read_segmentation
 
 
-class Watch:
-    """A progress that remembers."""
-
-    def __init__(self):
-        self.fractions, self.warnings = [], []
-
-    def update(self, step, fraction, message=""):
-        self.fractions.append(fraction)
-
-    def warn(self, message):
-        self.warnings.append(message)
-
-    def cancelled(self):
-        return False
-
-
 def test_a_phantom_is_segmented_synthesized_and_compared_with_its_truth(tmp_path):
     """T2w, CBCT and CT on one coarse grid around the gland; the field of view cuts the hips off."""
     grid = Grid((64, 52, 8), (4.0, 4.0, 5.0), (-126.0, -102.0, -17.5))
     study = make_phantom(7).render(grid)
     images = {"t2w": study.t2w, "cbct": study.cbct, "reference_ct": study.ct, "reference_segmentation": study.labels}
     paths = {name: write_image(image, tmp_path / f"{name}.nrrd") for name, image in images.items()}
-    watch = Watch()
+    watch = Watcher()
     result = run_study(
         StudyInputs(**paths), StudyOptions(tasks=tuple(Task), device="cpu"), tmp_path / "study", watch, "phantom"
     )
@@ -71,7 +56,7 @@ def test_a_real_t2w_image_with_its_adc_and_an_expert_s_gland(real_data, tmp_path
     inputs = StudyInputs(
         t2w=folder / "t2w.nii.gz", adc=folder / "adc.nii.gz", reference_segmentation=folder / "gland.nii.gz"
     )
-    result = run_study(inputs, StudyOptions(device="cpu"), tmp_path / "study", Watch())
+    result = run_study(inputs, StudyOptions(device="cpu"), tmp_path / "study", Watcher())
     grid = Grid.of(read_image(inputs.t2w))
     for key in ("segmentation", "uncertainty"):
         assert Grid.of(read_image(result.path(key))).same_as(grid)

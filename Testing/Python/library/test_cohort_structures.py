@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from watchers.watcher import Watcher
 
 from ProstateXferLib.cohort.task import Task
 from ProstateXferLib.cohort.ticked_structures import gland_with_lesions, ticked_structures
@@ -18,14 +19,6 @@ from ProstateXferLib.pipelines.segmentation import Segmentation
 
 GRID = Grid((10, 8, 4), (1.0, 2.0, 5.0), (3.0, 4.0, 5.0), (0, 1, 0, 1, 0, 0, 0, 0, -1))
 VOXEL_CM3 = 0.01
-
-
-class Watch:
-    def __init__(self):
-        self.told = []
-
-    def warn(self, message):
-        self.told.append(message)
 
 
 def record(name, seconds, **options):
@@ -98,13 +91,13 @@ def gland():
 def test_lesions_of_another_model_are_laid_into_the_gland_and_the_rest_is_cut_and_told(gland):
     outside = np.s_[1:3, 3:5, 6:10]  # 2 x 2 x 2 voxels of these 16 are inside
     lesions = segmentation((DIL,), (2, outside), provenance=record("d", 2.0, device="cuda:0", tta=False))
-    watch = Watch()
+    watch = Watcher()
     found = gland_with_lesions(gland, lesions, watch)
     expected = np.zeros(GRID.shape_zyx)
     expected[GLAND] = 1
     expected[1:3, 3:5, 6:8] = 2
     assert np.array_equal(array(found), expected)
-    assert watch.told == [
+    assert watch.warnings == [
         f"{8 * VOXEL_CM3:.2f} cm³ of the DIL lay outside the prostate that the other model found, and was cut off."
     ]
     assert list(found.probabilities) == ["Prostate", "DIL"]
@@ -114,14 +107,14 @@ def test_lesions_of_another_model_are_laid_into_the_gland_and_the_rest_is_cut_an
 
 
 def test_a_lesion_within_the_gland_needs_no_warning(gland):
-    watch = Watch()
+    watch = Watcher()
     found = gland_with_lesions(gland, segmentation((DIL,), (2, INNER)), watch)
-    assert watch.told == []
+    assert watch.warnings == []
     assert np.count_nonzero(array(found) == 2) == 8
 
 
 def test_two_models_that_use_one_value_for_two_things_do_not_mix_them_up(gland):
-    found = gland_with_lesions(gland, segmentation((DIL.with_value(1),), (1, INNER)), Watch())
+    found = gland_with_lesions(gland, segmentation((DIL.with_value(1),), (1, INNER)), Watcher())
     values = {s.name: s.value for s in found.structures}
     assert len(set(values.values())) == 2
     assert np.count_nonzero(array(found) == values["DIL"]) == 8
@@ -129,20 +122,20 @@ def test_two_models_that_use_one_value_for_two_things_do_not_mix_them_up(gland):
 
 
 def test_without_a_gland_every_lesion_is_cut_and_told():
-    watch = Watch()
+    watch = Watcher()
     found = gland_with_lesions(segmentation((PROSTATE,)), segmentation((DIL,), (2, INNER)), watch)
     assert not array(found).any()
-    assert watch.told[0].startswith("0.08 cm³ of the DIL lay outside")
+    assert watch.warnings[0].startswith("0.08 cm³ of the DIL lay outside")
 
 
 def test_the_gland_may_be_its_zones_and_a_lesion_knows_its_gland_by_any_name():
     zones = segmentation((PERIPHERAL_ZONE, TRANSITION_ZONE), (3, GLAND), (4, np.s_[1:3, 2:4, 2:8]))
-    watch = Watch()
+    watch = Watcher()
     found = gland_with_lesions(zones, segmentation((DIL,), (2, INNER)), watch)
-    assert watch.told == []
+    assert watch.warnings == []
     assert np.count_nonzero(array(found) == 2) == 8
     named = replace(PROSTATE, name="Whole gland")
-    found = gland_with_lesions(segmentation((named,), (1, GLAND)), segmentation((DIL,), (2, INNER)), Watch())
+    found = gland_with_lesions(segmentation((named,), (1, GLAND)), segmentation((DIL,), (2, INNER)), Watcher())
     assert found.structures[1].part_of == "Whole gland"
 
 
@@ -173,7 +166,7 @@ def test_with_two_models_each_structure_has_the_samples_of_its_own_and_lesions_e
     large = segmentation((DIL.with_value(1),), (1, np.s_[1:3, 2:6, 4:10]))
     nothing = segmentation((DIL.with_value(1),))
     lesion = sampled(outside, "mirrorings", ("fold 0", outside), ("y", large), ("x", nothing))
-    found = gland_with_lesions(gland, lesion, Watch())
+    found = gland_with_lesions(gland, lesion, Watcher())
     assert found.sampled_by == "folds and mirrorings"
     assert len({sample.name for sample in found.samples}) == 5
     rows = {row.id: row for row in measure(found)}
@@ -189,7 +182,7 @@ def test_with_two_models_each_structure_has_the_samples_of_its_own_and_lesions_e
 def test_two_models_of_which_one_has_samples_keep_those():
     whole = segmentation((PROSTATE,), (1, GLAND))
     gland = sampled(whole, "folds", ("fold 0", whole), ("fold 1", whole))
-    found = gland_with_lesions(gland, segmentation((DIL,), (2, INNER)), Watch())
+    found = gland_with_lesions(gland, segmentation((DIL,), (2, INNER)), Watcher())
     assert found.sampled_by == "folds"
     rows = {row.id: row for row in measure(found)}
     assert rows["Prostate"].samples == 2 and rows["DIL"].samples is None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from outcomes.refusal import refusal
 
 from ProstateXferLib.cohort.options import StudyInputs, StudyOptions
 from ProstateXferLib.cohort.result import STUDY_FILE, StudyResult
@@ -92,16 +93,11 @@ def test_a_rename_that_fails_leaves_the_earlier_study(former, monkeypatch, fails
     assert StudyResult.read(former).case == "former"
 
 
-def refusal(folder):
-    with pytest.raises(ProstateXferError) as caught:
-        check_study_folder(folder)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 def test_a_folder_with_other_files_is_never_replaced(tmp_path):
     (tmp_path / "thesis.docx").touch()
-    assert "holds files that are no study (thesis.docx): choose an empty or a new folder" in refusal(tmp_path)
+    assert "holds files that are no study (thesis.docx): choose an empty or a new folder" in refusal(
+        check_study_folder, tmp_path
+    )
     with pytest.raises(ProstateXferError):
         write_new(tmp_path)
     assert everything(tmp_path) == ["thesis.docx"]
@@ -109,29 +105,29 @@ def test_a_folder_with_other_files_is_never_replaced(tmp_path):
 
 def test_a_foreign_file_beside_a_study_is_not_lost(former):
     (former / "notes.txt").touch()
-    assert "holds 'notes.txt' beside the study" in refusal(former)
+    assert "holds 'notes.txt' beside the study" in refusal(check_study_folder, former)
 
 
 def test_a_study_json_of_another_kind_is_no_study(tmp_path):
     (tmp_path / STUDY_FILE).write_text('{"format": "mine"}', encoding="utf-8")
-    assert "is not of the format" in refusal(tmp_path)
+    assert "is not of the format" in refusal(check_study_folder, tmp_path)
 
 
 def test_a_study_that_a_person_has_edited_is_not_replaced(former):
     replace(StudyResult.read(former), edited=True).write()
-    assert "was edited by a person and is not replaced" in refusal(former)
+    assert "was edited by a person and is not replaced" in refusal(check_study_folder, former)
 
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "x").touch()
-    assert "is a file, and a folder is needed" in refusal(tmp_path / "x")
-    assert "Cannot make the folder" in refusal(tmp_path / "x" / "study")
+    assert "is a file, and a folder is needed" in refusal(check_study_folder, tmp_path / "x")
+    assert "Cannot make the folder" in refusal(check_study_folder, tmp_path / "x" / "study")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written_is_refused_before_the_work(tmp_path):
     tmp_path.chmod(0o500)
     try:
-        assert "is not writable" in refusal(tmp_path / "study")
+        assert "is not writable" in refusal(check_study_folder, tmp_path / "study")
     finally:
         tmp_path.chmod(0o700)

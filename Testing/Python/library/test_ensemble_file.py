@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from made_images.voxels import noise
 from nnunet_results.folders import configuration, random_weights, write_folder
 
 from ProstateXferLib.checkpoints.card import Head, ModelCard, Preprocessing
@@ -31,7 +32,7 @@ GRID = Grid((40, 32, 6), (1.0, 1.2, 3.0), (3.0, -4.0, 5.0))
 
 @pytest.fixture(scope="module")
 def image():
-    return GRID.image(np.random.default_rng(4).integers(-900, 900, GRID.shape_zyx).astype(np.int16))
+    return noise(GRID, 4)
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of an evaluation: all or none, tidy, and a page that needs nothing from anywhere."""
 
-import csv
 import json
 import re
 
 import numpy as np
 import pytest
+from outcomes.written_files import rows_of
+from watchers.watcher import Watcher
 
 from ProstateXferLib.errors import CancelledError, ProstateXferError
 from ProstateXferLib.evaluation import output
@@ -18,26 +19,11 @@ from ProstateXferLib.files import file_sha256
 from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.io import write_image
 from ProstateXferLib.metrics.froc import FrocCurve
-from ProstateXferLib.progress import SilentProgress
 from ProstateXferLib.reports.evaluation_curves import precision_recall
 from ProstateXferLib.reports.evaluation_distributions import Panel, distributions
 
 PNG = b"\x89PNG\r\n"
 GRID = Grid((32, 32, 8), (1.0, 1.0, 3.0))
-
-
-class Watch(SilentProgress):
-    def __init__(self, stop_at=None):
-        self.steps, self.told, self.stop_at = [], [], stop_at
-
-    def update(self, step, fraction, message=""):
-        self.steps.append(step)
-
-    def warn(self, message):
-        self.told.append(message)
-
-    def cancelled(self):
-        return self.stop_at is not None and len(self.steps) >= self.stop_at
 
 
 @pytest.fixture(scope="module")
@@ -64,17 +50,12 @@ def evaluation(tmp_path_factory):
 @pytest.fixture(scope="module")
 def written(evaluation, tmp_path_factory):
     folder = tmp_path_factory.mktemp("out") / "evaluation"
-    write_evaluation(evaluation, folder, sources={"predictions": folder}, progress=Watch())
+    write_evaluation(evaluation, folder, sources={"predictions": folder}, progress=Watcher())
     return folder
 
 
-def rows(path):
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def test_the_table_is_tidy(written):
-    table = rows(written / "metrics.csv")
+    table = rows_of(written / "metrics.csv")
     assert list(table[0]) == ["case", "method", "structure", "component", "metric", "value", "unit", "reason"]
     keys = [(r["case"], r["method"], r["structure"], r["component"], r["metric"]) for r in table]
     assert len(set(keys)) == len(keys)
@@ -89,7 +70,7 @@ def test_the_table_is_tidy(written):
 def test_the_summary_says_how_many_of_how_many(written):
     (dice,) = [
         r
-        for r in rows(written / "summary.csv")
+        for r in rows_of(written / "summary.csv")
         if (r["method"], r["structure"], r["metric"]) == ("ours", "Prostate", "dice")
     ]
     assert (dice["n_used"], dice["n_total"], dice["n_of"]) == ("3", "4", "cases")
@@ -138,35 +119,35 @@ def test_every_row_of_a_table_has_a_cell_below_each_heading(written):
 def test_a_stop_while_drawing_leaves_the_folder_as_it_was(evaluation, tmp_path):
     folder = tmp_path / "out"
     with pytest.raises(CancelledError):
-        write_evaluation(evaluation, folder, sources={}, progress=Watch(stop_at=2))
+        write_evaluation(evaluation, folder, sources={}, progress=Watcher(stop_after=2))
     assert list(tmp_path.iterdir()) == []
     folder.mkdir()
     (folder / "metrics.csv").write_text("earlier", encoding="utf-8")
     with pytest.raises(CancelledError):
-        write_evaluation(evaluation, folder, sources={}, progress=Watch(stop_at=2))
+        write_evaluation(evaluation, folder, sources={}, progress=Watcher(stop_after=2))
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "metrics.csv"]
     assert (folder / "metrics.csv").read_text(encoding="utf-8") == "earlier"
 
 
 def test_without_a_report_an_earlier_one_does_not_stay_beside_new_tables(evaluation, tmp_path):
     (tmp_path / "report.html").touch()
-    result = write_evaluation(evaluation, tmp_path, sources={}, report=False, progress=Watch())
+    result = write_evaluation(evaluation, tmp_path, sources={}, report=False, progress=Watcher())
     assert sorted(result.files) == ["evaluation.json", "metrics.csv", "summary.csv"]
     assert not (tmp_path / "report.html").exists()
 
 
 def test_without_a_browser_the_pdf_is_one_sentence(evaluation, tmp_path, monkeypatch):
     monkeypatch.setattr(output, "find_browser", lambda: None)
-    watch = Watch()
+    watch = Watcher()
     result = write_evaluation(evaluation, tmp_path, sources={}, pdf=True, progress=watch)
     assert "report.pdf" not in result.files
-    assert watch.told[-1].startswith("No PDF was written")
+    assert watch.warnings[-1].startswith("No PDF was written")
 
 
 def test_a_file_in_place_of_the_folder_is_refused(evaluation, tmp_path):
     (tmp_path / "out").touch()
     with pytest.raises(ProstateXferError, match="is a file"):
-        write_evaluation(evaluation, tmp_path / "out", sources={}, progress=Watch())
+        write_evaluation(evaluation, tmp_path / "out", sources={}, progress=Watcher())
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from watchers.watcher import Watcher
 
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.evaluation.agreement import volume_agreements
@@ -17,21 +18,12 @@ from ProstateXferLib.evaluation.run import run_evaluation
 from ProstateXferLib.evaluation.summaries import Summaries
 from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.io import write_image
-from ProstateXferLib.progress import SilentProgress
 
 GRID = Grid((32, 32, 10), (1.0, 1.0, 3.0))
 NAMED = {
     "prediction_names": LabelNames({1: "Prostate", 2: "DIL"}),
     "reference_names": LabelNames({1: "Prostate", 2: "DIL"}),
 }
-
-
-class Watch(SilentProgress):
-    def __init__(self):
-        self.told = []
-
-    def warn(self, message):
-        self.told.append(message)
 
 
 def study(shift=0, lesion=0, stray=False):
@@ -70,7 +62,7 @@ def pair(prediction, reference, **more):
 
 def test_results_do_not_depend_on_the_number_of_processes(cohort):
     cases = cohort(*(pair(study(k % 3, 4), study(0, 3 + k % 2)) for k in range(5)), pair(b"bad", study()))
-    one, two = (run_evaluation(cases, EvaluationOptions(), jobs=jobs, progress=Watch()) for jobs in (1, 2))
+    one, two = (run_evaluation(cases, EvaluationOptions(), jobs=jobs, progress=Watcher()) for jobs in (1, 2))
     assert one.results == two.results
     assert [row.summary for row in Summaries(one).rows] == [row.summary for row in Summaries(two).rows]
 
@@ -102,10 +94,10 @@ def test_a_structure_that_one_case_has_is_evaluated_in_all(cohort):
 
 def test_what_one_side_never_speaks_of_is_told_and_left_out_unless_it_is_named(cohort):
     cases = cohort(pair(study(), study(0, 4)), pair(study(), study()))
-    watch = Watch()
+    watch = Watcher()
     evaluation = run_evaluation(cases, EvaluationOptions(), jobs=1, progress=watch)
     assert evaluation.structures == ("Prostate",)
-    assert "No prediction speaks of DIL" in watch.told[0]
+    assert "No prediction speaks of DIL" in watch.warnings[0]
     named = run_evaluation(cases, EvaluationOptions(**NAMED), jobs=1)
     assert named.column("prediction", "DIL", "dice") == [0, 1]
     asked = run_evaluation(cases, EvaluationOptions(structures=("DIL",)), jobs=1)
@@ -116,7 +108,7 @@ def test_what_one_side_never_speaks_of_is_told_and_left_out_unless_it_is_named(c
 def test_nothing_in_common_is_an_error_that_says_what_to_do(cohort):
     options = EvaluationOptions(reference_names=LabelNames({1: "Bladder"}))
     with pytest.raises(ProstateXferError, match="no structure in common.*--names"):
-        run_evaluation(cohort(pair(study(), study())), options, jobs=1, progress=Watch())
+        run_evaluation(cohort(pair(study(), study())), options, jobs=1, progress=Watcher())
 
 
 def test_detection_is_summed_over_lesions_strata_and_exams(cohort):

@@ -5,11 +5,12 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from static.imports import imports_of
+from static.tree import tree_of
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = "ProstateXferLib"
@@ -58,43 +59,9 @@ APPLICATION = {"slicer", "qt", "vtk", "ctk", "PythonQt"}
 LONGEST_FILE = 400
 
 
-@dataclass(frozen=True)
-class Import:
-    """One imported module, where it stands, and whether it is loaded together with the file."""
-
-    module: str
-    line: int
-    at_file_scope: bool
-
-
 def room_of(path: Path) -> str:
     """The room a file belongs to; a file beside the rooms is its own."""
     return path.relative_to(ROOT / PACKAGE).parts[0].removesuffix(".py")
-
-
-def imports_of(tree: ast.Module) -> Iterator[Import]:
-    """Every import of a file, function-level ones included."""
-    lazy = {
-        id(node)
-        for outer in ast.walk(tree)
-        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or is_for_type_checkers(outer)
-        for node in ast.walk(outer)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            stem = "." * node.level + (node.module or "")
-            # `from ProstateXferLib import images` names a room, `from ProstateXferLib.images import io` a module of it.
-            names = [f"{stem}.{alias.name}" for alias in node.names] if stem == PACKAGE else [stem]
-        else:
-            continue
-        for name in names:
-            yield Import(name, node.lineno, id(node) not in lazy)
-
-
-def is_for_type_checkers(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def broken_imports(room: str, tree: ast.Module) -> list[str]:
@@ -110,17 +77,13 @@ def broken_imports(room: str, tree: ast.Module) -> list[str]:
             target = rest.partition(".")[0]
             if room not in DOORS and target not in BASE | MAY_IMPORT.get(room, set()) | {room}:
                 broken.append(f"line {found.line}: {room} must not know {found.module}")
-        elif top not in sys.stdlib_module_names and found.at_file_scope and top not in AT_FILE_SCOPE.get(room, set()):
+        elif top not in sys.stdlib_module_names and found.is_loaded and top not in AT_FILE_SCOPE.get(room, set()):
             broken.append(f"line {found.line}: {top} at file scope, import it where it is used")
     return broken
 
 
 def named(path: Path) -> str:
     return str(path.relative_to(ROOT / PACKAGE))
-
-
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
 def test_there_is_something_to_read():

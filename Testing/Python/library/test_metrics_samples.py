@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from made_images.grids import voxel_centres_lps
 
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.grid import Grid
@@ -28,9 +29,7 @@ CENTRE = GRID.index_to_lps([32, 30, 20])
 
 def ball(offset_mm, radius_mm):
     """Voxels (z, y, x) whose centre lies within the radius of a point, given from the middle of the grid."""
-    z, y, x = np.indices(GRID.shape_zyx)
-    points = GRID.index_to_lps(np.stack([x, y, z], axis=-1))
-    return np.linalg.norm(points - (CENTRE + offset_mm), axis=-1) <= radius_mm
+    return np.linalg.norm(voxel_centres_lps(GRID) - (CENTRE + offset_mm), axis=-1) <= radius_mm
 
 
 def sphere_cm3(radius_mm):

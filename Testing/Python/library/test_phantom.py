@@ -6,11 +6,12 @@ import math
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from made_images.grids import OBLIQUE, centered_grid
+from made_images.voxels import arrays_of
 
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.phantom import make_phantom
-from ProstateXferLib.images.phantom.ellipsoid import rotation
 from ProstateXferLib.images.structures import (
     BLADDER,
     DIL,
@@ -21,10 +22,8 @@ from ProstateXferLib.images.structures import (
     TRANSITION_ZONE,
 )
 
-IDENTITY = np.eye(3)
-OBLIQUE = np.asarray(rotation(x_deg=23, y_deg=-14, z_deg=31))
 DIRECTIONS = {
-    "axial": IDENTITY,
+    "axial": np.eye(3),
     "oblique": OBLIQUE,
     "left-handed": OBLIQUE @ np.diag([1, 1, -1]),
     "flipped": np.diag([-1.0, -1.0, 1.0]),
@@ -32,21 +31,11 @@ DIRECTIONS = {
 }
 
 
-def centered_grid(size_xyz, spacing_xyz, direction=IDENTITY, center_lps=(0, 0, 0)) -> Grid:
-    middle = (np.asarray(size_xyz) - 1) / 2 * np.asarray(spacing_xyz)
-    return Grid(size_xyz, spacing_xyz, tuple(np.asarray(center_lps) - direction @ middle), tuple(direction.ravel()))
-
-
-def gland_grid(phantom, spacing_xyz, direction=IDENTITY) -> Grid:
+def gland_grid(phantom, spacing_xyz, direction) -> Grid:
     """A box around the gland in any direction."""
     reach = 2.1 * max(phantom.gland.whole.radii_mm)
     size_xyz = tuple(math.ceil(reach / s) for s in spacing_xyz)
     return centered_grid(size_xyz, spacing_xyz, direction, phantom.gland.whole.center_lps)
-
-
-def arrays(study):
-    names = ("t2w", "ct", "cbct", "labels", "anatomy", "lesions")
-    return {name: sitk.GetArrayFromImage(getattr(study, name)) for name in names if getattr(study, name) is not None}
 
 
 def voxel_volume_and_centroid(mask_zyx, grid):
@@ -56,7 +45,7 @@ def voxel_volume_and_centroid(mask_zyx, grid):
 
 def masks_by_truth_name(study):
     """Boolean arrays for every name of the truth that lies in the gland."""
-    found = arrays(study)
+    found = arrays_of(study)
     masks = {
         "Prostate": np.isin(found["labels"], (PROSTATE.value, DIL.value)),
         "DIL": found["labels"] == DIL.value,
@@ -91,7 +80,7 @@ def test_voxels_measure_the_analytic_volume_and_centroid(phantom, direction, spa
 def test_bladder_and_femoral_heads_measure_their_truth_on_a_large_field():
     phantom = make_phantom(1)
     grid = centered_grid((170, 90, 90), (1.5, 1.5, 1.5), center_lps=(0, -10, 42))
-    anatomy = arrays(phantom.render(grid, modalities=()))["anatomy"]
+    anatomy = arrays_of(phantom.render(grid, modalities=()))["anatomy"]
     for structure in (BLADDER, FEMORAL_HEAD_LEFT, FEMORAL_HEAD_RIGHT):
         volume_cm3, centroid_lps = voxel_volume_and_centroid(anatomy == structure.value, grid)
         assert volume_cm3 == pytest.approx(phantom.truth[structure.name].volume_cm3, rel=0.01), structure.name

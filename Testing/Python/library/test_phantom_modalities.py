@@ -4,10 +4,11 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from made_images.grids import ALONG_AXES, centered_grid, voxel_centres_lps
+from made_images.voxels import arrays_of
 
 from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.phantom import make_phantom, simulate_cbct
-from ProstateXferLib.images.phantom.ellipsoid import rotation
 from ProstateXferLib.images.structures import (
     BLADDER,
     BODY,
@@ -19,26 +20,6 @@ from ProstateXferLib.images.structures import (
     SEMINAL_VESICLE,
     TRANSITION_ZONE,
 )
-
-IDENTITY = np.eye(3)
-OBLIQUE = np.asarray(rotation(x_deg=23, y_deg=-14, z_deg=31))
-DIRECTIONS = {
-    "axial": IDENTITY,
-    "oblique": OBLIQUE,
-    "left-handed": OBLIQUE @ np.diag([1, 1, -1]),
-    "flipped": np.diag([-1.0, -1.0, 1.0]),
-    "sagittal": np.array([[0, 0, 1], [1, 0, 0], [0, -1, 0]], dtype=float),
-}
-
-
-def centered_grid(size_xyz, spacing_xyz, direction=IDENTITY, center_lps=(0, 0, 0)) -> Grid:
-    middle = (np.asarray(size_xyz) - 1) / 2 * np.asarray(spacing_xyz)
-    return Grid(size_xyz, spacing_xyz, tuple(np.asarray(center_lps) - direction @ middle), tuple(direction.ravel()))
-
-
-def arrays(study):
-    names = ("t2w", "ct", "cbct", "labels", "anatomy", "lesions")
-    return {name: sitk.GetArrayFromImage(getattr(study, name)) for name in names if getattr(study, name) is not None}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +35,7 @@ def study(phantom):
 def test_every_structure_is_in_the_anatomy_map(study):
     expected = {BLADDER, BODY, BONE, FEMORAL_HEAD_LEFT, FEMORAL_HEAD_RIGHT, PERIPHERAL_ZONE, RECTUM, SEMINAL_VESICLE}
     values = {s.value for s in expected | {TRANSITION_ZONE}} | {0}
-    assert set(np.unique(arrays(study)["anatomy"])) == values
+    assert set(np.unique(arrays_of(study)["anatomy"])) == values
 
 
 def eroded(mask_zyx, voxels=2):
@@ -63,7 +44,7 @@ def eroded(mask_zyx, voxels=2):
 
 
 def test_the_ct_shows_each_tissue_near_its_nominal_hu(study):
-    found = arrays(study)
+    found = arrays_of(study)
     ct, anatomy = found["ct"], found["anatomy"]
     gland = np.isin(anatomy, (PERIPHERAL_ZONE.value, TRANSITION_ZONE.value))
     assert np.median(ct[eroded(anatomy == BLADDER.value, 3)]) == pytest.approx(8, abs=5)
@@ -79,7 +60,7 @@ def test_the_ct_shows_each_tissue_near_its_nominal_hu(study):
 
 
 def test_the_t2w_image_has_bright_urine_and_peripheral_zone_and_dark_lesion_muscle_and_bone(study):
-    found = arrays(study)
+    found = arrays_of(study)
     t2w, anatomy, lesions = found["t2w"].astype(float), found["anatomy"], found["lesions"]
     urine = np.median(t2w[eroded(anatomy == BLADDER.value, 3)])
     peripheral = np.median(t2w[eroded((anatomy == PERIPHERAL_ZONE.value) & (lesions == 0), 1)])
@@ -91,7 +72,7 @@ def test_the_t2w_image_has_bright_urine_and_peripheral_zone_and_dark_lesion_musc
 
 
 def test_the_cbct_is_the_same_patient_seen_worse(study):
-    found = arrays(study)
+    found = arrays_of(study)
     inside = found["anatomy"] > 0
     ct, cbct = found["ct"][inside].astype(float), found["cbct"][inside].astype(float)
     assert np.corrcoef(ct, cbct)[0, 1] > 0.85
@@ -103,7 +84,7 @@ def test_the_cbct_is_the_same_patient_seen_worse(study):
 
 
 def water_cylinder(grid, radius_mm):
-    x, y = np.moveaxis(grid.index_to_lps(np.indices(grid.shape_zyx)[::-1].transpose(1, 2, 3, 0)), -1, 0)[:2]
+    x, y = np.moveaxis(voxel_centres_lps(grid), -1, 0)[:2]
     return grid.image(np.where(np.hypot(x, y) < radius_mm, 0, -1000).astype(np.int16))
 
 
@@ -116,9 +97,9 @@ def test_cupping_makes_the_middle_of_water_darker_than_its_rim():
 
 
 def test_the_cbct_field_of_view_is_a_cylinder_along_the_patient():
-    grid = centered_grid((60, 50, 40), (4.0, 5.0, 6.0), DIRECTIONS["sagittal"])
+    grid = centered_grid((60, 50, 40), (4.0, 5.0, 6.0), ALONG_AXES["sagittal"])
     cbct = sitk.GetArrayFromImage(simulate_cbct(water_cylinder(grid, 100.0), fov_diameter_mm=140.0))
-    lps = grid.index_to_lps(np.indices(grid.shape_zyx)[::-1].transpose(1, 2, 3, 0))
+    lps = voxel_centres_lps(grid)
     radius = np.hypot(lps[..., 0], lps[..., 1])
     assert (cbct[radius > 80] == -1000).all()
     assert (cbct[radius < 60] > -500).all()

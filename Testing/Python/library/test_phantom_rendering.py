@@ -4,28 +4,16 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from made_images.grids import OBLIQUE, centered_grid
+from made_images.voxels import arrays_of
 
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.phantom import default_ct_grid, default_grid, make_phantom
 from ProstateXferLib.images.phantom.blocks import slabs
-from ProstateXferLib.images.phantom.ellipsoid import rotation
 from ProstateXferLib.images.structures import (
     PROSTATE,
 )
-
-IDENTITY = np.eye(3)
-OBLIQUE = np.asarray(rotation(x_deg=23, y_deg=-14, z_deg=31))
-
-
-def centered_grid(size_xyz, spacing_xyz, direction=IDENTITY, center_lps=(0, 0, 0)) -> Grid:
-    middle = (np.asarray(size_xyz) - 1) / 2 * np.asarray(spacing_xyz)
-    return Grid(size_xyz, spacing_xyz, tuple(np.asarray(center_lps) - direction @ middle), tuple(direction.ravel()))
-
-
-def arrays(study):
-    names = ("t2w", "ct", "cbct", "labels", "anatomy", "lesions")
-    return {name: sitk.GetArrayFromImage(getattr(study, name)) for name in names if getattr(study, name) is not None}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +23,7 @@ def phantom():
 
 def test_the_same_seed_gives_identical_arrays():
     grid = centered_grid((60, 50, 4), (2.0, 2.0, 5.0))
-    first, second = (arrays(make_phantom(5).render(grid)) for _ in range(2))
+    first, second = (arrays_of(make_phantom(5).render(grid)) for _ in range(2))
     assert make_phantom(5) == make_phantom(5)
     assert set(first) == {"t2w", "ct", "cbct", "labels", "anatomy", "lesions"}
     for name in first:
@@ -44,14 +32,14 @@ def test_the_same_seed_gives_identical_arrays():
 
 def test_another_seed_gives_another_patient():
     grid = centered_grid((60, 50, 4), (2.0, 2.0, 5.0))
-    first, second = (arrays(make_phantom(seed).render(grid)) for seed in (5, 6))
+    first, second = (arrays_of(make_phantom(seed).render(grid)) for seed in (5, 6))
     for name in first:
         assert (first[name] != second[name]).any(), name
 
 
 def test_the_noise_seed_changes_the_noise_and_not_the_anatomy(phantom):
     grid = centered_grid((60, 50, 4), (2.0, 2.0, 5.0))
-    first, second = (arrays(phantom.render(grid, seed=seed)) for seed in (1, 2))
+    first, second = (arrays_of(phantom.render(grid, seed=seed)) for seed in (1, 2))
     np.testing.assert_array_equal(first["anatomy"], second["anatomy"])
     difference = first["ct"].astype(float) - second["ct"]
     assert 5 < difference.std() < 25
@@ -59,7 +47,7 @@ def test_the_noise_seed_changes_the_noise_and_not_the_anatomy(phantom):
 
 def test_a_contrast_seed_changes_the_t2w_protocol_and_nothing_else(phantom):
     grid = centered_grid((90, 80, 3), (2.0, 2.0, 5.0))
-    nominal, odd = (arrays(phantom.render(grid, contrast_seed=c)) for c in (None, 4))
+    nominal, odd = (arrays_of(phantom.render(grid, contrast_seed=c)) for c in (None, 4))
     np.testing.assert_array_equal(nominal["ct"], odd["ct"])
     np.testing.assert_array_equal(nominal["labels"], odd["labels"])
     assert np.abs(nominal["t2w"].astype(float) - odd["t2w"]).mean() > 20
@@ -69,7 +57,7 @@ def test_a_flipped_grid_gives_the_flipped_rendering(phantom):
     grid = centered_grid((61, 50, 7), (1.3, 1.7, 4.0), OBLIQUE)
     corner = grid.index_to_lps((60, 0, 6))
     turned = Grid(grid.size_xyz, grid.spacing_xyz, tuple(corner), tuple((OBLIQUE @ np.diag([-1, 1, -1])).ravel()))
-    first, second = (arrays(phantom.render(g)) for g in (grid, turned))
+    first, second = (arrays_of(phantom.render(g)) for g in (grid, turned))
     for name in ("labels", "anatomy", "lesions"):
         np.testing.assert_array_equal(first[name], second[name][::-1, :, ::-1])
     # Noise belongs to the voxels; what is left beyond it is the same patient.
@@ -87,7 +75,7 @@ def test_the_images_carry_the_geometry_they_were_asked_for(phantom):
 
 def test_a_single_slice_is_enough(phantom):
     grid = centered_grid((128, 96, 1), (1.5, 1.5, 3.0))
-    found = arrays(phantom.render(grid))
+    found = arrays_of(phantom.render(grid))
     assert all(array.shape == (1, 96, 128) for array in found.values())
     assert (found["labels"] == PROSTATE.value).any()
     assert found["ct"].std() > 50 and found["cbct"].std() > 50
@@ -108,9 +96,9 @@ def test_a_large_grid_is_cut_into_slabs_that_cover_it_once():
 
 def test_slabs_do_not_show_in_the_anatomy(phantom, monkeypatch):
     grid = centered_grid((40, 36, 9), (3.0, 3.0, 4.0), OBLIQUE)
-    whole = arrays(phantom.render(grid))
+    whole = arrays_of(phantom.render(grid))
     monkeypatch.setattr("ProstateXferLib.images.phantom.render.slabs", lambda g: slabs(g, 40 * 36 * 2))
-    cut = arrays(phantom.render(grid))
+    cut = arrays_of(phantom.render(grid))
     np.testing.assert_array_equal(whole["anatomy"], cut["anatomy"])
     assert np.abs(whole["ct"].astype(float) - cut["ct"]).max() <= 1
 

@@ -3,20 +3,12 @@
 
 import numpy as np
 import pytest
+from made_images.grids import OBLIQUE, centered_grid, voxel_centres_lps
 
-from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.phantom.blocks import Block, Points
 from ProstateXferLib.images.phantom.ellipsoid import Ellipsoid, rotation
 from ProstateXferLib.images.phantom.shapes import BentTube, Capsule, SuperellipsePrism, Union
 from ProstateXferLib.images.phantom.texture import WaveField
-
-IDENTITY = np.eye(3)
-OBLIQUE = np.asarray(rotation(x_deg=23, y_deg=-14, z_deg=31))
-
-
-def centered_grid(size_xyz, spacing_xyz, direction=IDENTITY, center_lps=(0, 0, 0)) -> Grid:
-    middle = (np.asarray(size_xyz) - 1) / 2 * np.asarray(spacing_xyz)
-    return Grid(size_xyz, spacing_xyz, tuple(np.asarray(center_lps) - direction @ middle), tuple(direction.ravel()))
 
 
 def test_tissue_texture_is_the_same_at_a_point_whatever_the_grid():
@@ -40,7 +32,7 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_a_shape_is_the_same_on_a_grid_and_at_loose_points_and_stays_in_its_box(shape):
     grid = centered_grid((31, 29, 27), (1.1, 1.2, 1.3), OBLIQUE)
-    points = grid.index_to_lps(np.indices(grid.shape_zyx)[::-1].transpose(1, 2, 3, 0))
+    points = voxel_centres_lps(grid)
     on_grid = np.broadcast_to(shape.distance_mm(Block.whole(grid)), grid.shape_zyx)
     inside = shape.distance_mm(Points(points)) <= 0
     np.testing.assert_array_equal(on_grid <= 0, inside)

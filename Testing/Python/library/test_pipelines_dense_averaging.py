@@ -7,16 +7,8 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from dense_models.models import (
-    GRID,
-    KINDS,
-    ZSCORE,
-    array_of,
-    card_of,
-    noise,
-    random_dense,
-    written,
-)
+from dense_models.models import GRID, KINDS, ZSCORE, card_of, random_dense, written
+from made_images.voxels import array_of, noise
 
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
 from ProstateXferLib.checkpoints.loading import load_checkpoint
@@ -69,15 +61,15 @@ ALL_MIRRORINGS = [
 def test_mirroring_averages_logits_over_the_axes_that_the_card_allows(tmp_path, kind, allowed, mirrorings):
     architecture, arguments = KINDS[kind]
     path = written(tmp_path / "m.safetensors", card_of(architecture, arguments, preprocessing={"mirror_axes": allowed}))
-    found = Segmenter(path, device="cpu", tta=True).predict(noise())
-    expected = probability(random_dense(architecture, arguments), noise(), mirrorings=mirrorings)
+    found = Segmenter(path, device="cpu", tta=True).predict(noise(GRID))
+    expected = probability(random_dense(architecture, arguments), noise(GRID), mirrorings=mirrorings)
     assert np.allclose(array_of(found.probabilities["Prostate"]), expected, atol=1e-5)
 
 
 def test_what_lies_outside_is_never_skipped(tmp_path):
     path = written(tmp_path / "m.safetensors", card_of(*KINDS["plain 3-D"]))
     maps = [
-        array_of(Segmenter(path, device="cpu", skip_outside=skip).predict(noise()).probabilities["Prostate"])
+        array_of(Segmenter(path, device="cpu", skip_outside=skip).predict(noise(GRID)).probabilities["Prostate"])
         for skip in (True, False)
     ]
     assert np.array_equal(*maps)
@@ -88,8 +80,10 @@ def test_folds_are_averaged_and_the_study_is_prepared_once(tmp_path, monkeypatch
     paths = [written(tmp_path / f"{seed}.safetensors", card, seed) for seed in (0, 1, 2)]
     prepared, original = [], dense_group.prepare_channels
     monkeypatch.setattr(dense_group, "prepare_channels", lambda *given: prepared.append(1) or original(*given))
-    found = Segmenter(paths, device="cpu").predict(noise())
-    expected = np.mean([probability(random_dense(*KINDS["plain 3-D"], seed), noise()) for seed in (0, 1, 2)], axis=0)
+    found = Segmenter(paths, device="cpu").predict(noise(GRID))
+    expected = np.mean(
+        [probability(random_dense(*KINDS["plain 3-D"], seed), noise(GRID)) for seed in (0, 1, 2)], axis=0
+    )
     assert np.allclose(array_of(found.probabilities["Prostate"]), expected, atol=1e-5)
     assert len(prepared) == 1
 
@@ -102,7 +96,7 @@ def test_an_mr_dinov3_and_dense_networks_of_2d_and_3d_are_averaged(tmp_path, ran
             [("plain 2-D", "yx", (16, 16)), ("plain 3-D", "zyx", (8, 16, 16)), ("residual 3-D", "zyx", (8, 16, 32))]
         )
     ]
-    image = noise()
+    image = noise(GRID)
     single = [
         array_of(Segmenter(path, device="cpu").predict(image).probabilities["Prostate"]) for path in [token, *dense]
     ]

@@ -1,31 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dense networks in the Segmenter: labels lie where the image's structures lie, in 2-D and 3-D, tiled or whole."""
 
-import dataclasses
-from pathlib import Path
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from dense_models.models import WINDOW, Made, card_of
+from made_images.grids import ALONG_AXES, voxel_centres_lps
+from made_images.voxels import array_of, noise
 
-from ProstateXferLib.checkpoints.card import Head, ModelCard, Preprocessing
-from ProstateXferLib.checkpoints.loading import Checkpoint
 from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.intensity import IntensityRule
 from ProstateXferLib.images.io import read_image
-from ProstateXferLib.images.structures import PROSTATE
 from ProstateXferLib.networks.unet_planning import planned_unet
 from ProstateXferLib.pipelines.segmenter import Segmenter
 
 LIMIT = 200.5  # grey value; no integer image touches it
-DIRECTIONS = {
-    "axial": (1, 0, 0, 0, 1, 0, 0, 0, 1),
-    "left-handed": (1, 0, 0, 0, 1, 0, 0, 0, -1),
-    "all axes flipped": (-1, 0, 0, 0, -1, 0, 0, 0, -1),
-    "sagittal": (0, 0, 1, 1, 0, 0, 0, -1, 0),
-    "coronal": (1, 0, 0, 0, 0, 1, 0, -1, 0),
-}
 PLANS = {
     2: planned_unet((16, 16), (1.0, 1.0), channels=1, classes=2, base_features=2),
     3: planned_unet((8, 16, 16), (2.0, 1.0, 1.0), channels=1, classes=2, base_features=2),
@@ -46,38 +36,12 @@ class Pointwise(torch.nn.Module):
         return torch.cat([-signed, signed], dim=1)
 
 
-@dataclasses.dataclass(frozen=True)
-class Made(Checkpoint):
-    """A checkpoint whose network is made, not read."""
-
-    network: torch.nn.Module = None
-
-    def build(self):
-        return self.network.eval()
-
-
 def segmenter_of(dimensions, *, tta=False, **preprocessing):
     plan = PLANS[dimensions]
     multiple = [int(np.prod(axis)) for axis in zip(*plan["strides"], strict=True)]
-    card = ModelCard(
-        name="pointwise",
-        task="segmentation",
-        architecture="plain_conv_unet",
-        arguments=plan,
-        preprocessing=Preprocessing(**({"intensity": IntensityRule("window", -1000.0, 1000.0)} | preprocessing)),
-        structures=(PROSTATE,),
-        heads=(Head("gland", (PROSTATE.value,)),),
-    )
+    card = card_of("plain_conv_unet", plan, preprocessing={"intensity": WINDOW} | preprocessing)
     network = Pointwise(multiple)
-    return Segmenter(Made(card, Path("none"), "0" * 64, network), device="cpu", tta=tta), network
-
-
-def noise(grid, seed=0):
-    return np.random.default_rng(seed).integers(-900, 900, grid.shape_zyx).astype(np.int16)
-
-
-def array_of(image):
-    return sitk.GetArrayFromImage(image)
+    return Segmenter(Made(card, None, "0" * 64, network), device="cpu", tta=tta), network
 
 
 TILES = {
@@ -89,11 +53,11 @@ TILES = {
 }
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
+@pytest.mark.parametrize("direction", ALONG_AXES.values(), ids=ALONG_AXES)
 @pytest.mark.parametrize(("dimensions", "preprocessing"), TILES.values(), ids=TILES)
 def test_labels_are_the_voxels_above_the_threshold_on_the_images_own_grid(dimensions, preprocessing, direction):
     grid = Grid((27, 33, 11), (0.7, 0.9, 3.0), (-40.5, 12.0, 7.25), direction)
-    image = grid.image(noise(grid))
+    image = noise(grid)
     found = segmenter_of(dimensions, **preprocessing)[0].predict(image)
     assert Grid.of(found.labels) == grid
     assert found.labels.GetPixelID() == sitk.sitkUInt8
@@ -103,7 +67,7 @@ def test_labels_are_the_voxels_above_the_threshold_on_the_images_own_grid(dimens
 @pytest.mark.parametrize(("dimensions", "preprocessing"), TILES.values(), ids=TILES)
 def test_an_oblique_image_is_labelled_voxel_by_voxel_too(dimensions, preprocessing, oblique_direction):
     grid = Grid((21, 24, 13), (1.1, 0.9, 1.3), (5.0, -60.0, 80.0), oblique_direction)
-    image = grid.image(noise(grid))
+    image = noise(grid)
     labels = segmenter_of(dimensions, tta=True, **preprocessing)[0].predict(image).labels
     assert Grid.of(labels) == grid
     assert np.array_equal(array_of(labels), array_of(image) > LIMIT)
@@ -113,7 +77,7 @@ def test_an_oblique_image_is_labelled_voxel_by_voxel_too(dimensions, preprocessi
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_small_and_single_slice_images_keep_their_shape(dimensions, size):
     grid = Grid(size, (1.0, 1.0, 4.0))
-    image = grid.image(noise(grid))
+    image = noise(grid)
     assert np.array_equal(array_of(segmenter_of(dimensions)[0].predict(image).labels), array_of(image) > LIMIT)
 
 
@@ -121,7 +85,7 @@ def test_small_and_single_slice_images_keep_their_shape(dimensions, size):
 def test_windows_have_the_size_that_the_card_gives(dimensions, preprocessing):
     grid = Grid((40, 24, 9), (1.0, 1.0, 3.0))
     segmenter, network = segmenter_of(dimensions, **preprocessing)
-    segmenter.predict(grid.image(noise(grid)))
+    segmenter.predict(noise(grid))
     whole = {2: (24, 40), 3: (10, 24, 40)}[dimensions]
     tile = preprocessing.get("tile_yx") or preprocessing.get("tile_zyx")
     multiple = network.multiple
@@ -148,11 +112,10 @@ RESAMPLED = {
 @pytest.mark.parametrize("direction", ["axial", "left-handed", "sagittal", "oblique"])
 @pytest.mark.parametrize(("dimensions", "preprocessing"), RESAMPLED.values(), ids=RESAMPLED)
 def test_a_ball_keeps_its_place_and_volume_through_resampling(dimensions, preprocessing, direction, oblique_direction):
-    turned = oblique_direction if direction == "oblique" else DIRECTIONS[direction]
+    turned = oblique_direction if direction == "oblique" else ALONG_AXES[direction]
     grid = Grid((36, 40, 22), (1.0, 1.1, 2.2), (13.0, -20.0, 41.0), turned)
     centre, radius_mm = grid.index_to_lps(np.array([16.3, 21.7, 9.6])), 11.0
-    indices = np.stack(np.meshgrid(*[np.arange(n) for n in grid.size_xyz], indexing="ij"), axis=-1)
-    distance_mm = np.linalg.norm(grid.index_to_lps(indices) - centre, axis=-1).transpose(2, 1, 0)
+    distance_mm = np.linalg.norm(voxel_centres_lps(grid) - centre, axis=-1)
     # A slope crosses the threshold at the ball's surface, so that interpolation leaves the surface where it is.
     image = grid.image((LIMIT - 40 * (distance_mm - radius_mm)).clip(-900, 900).astype(np.float32))
     labels = segmenter_of(dimensions, **preprocessing)[0].predict(image).labels

@@ -6,12 +6,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from dense_models.models import (
-    GRID,
-    array_of,
-    made,
-    noise,
-)
+from dense_models.models import GRID, made
+from made_images.voxels import array_of, noise
 
 from ProstateXferLib.checkpoints.card import Head
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
@@ -26,7 +22,7 @@ ALL = (PROSTATE, DIL, PERIPHERAL_ZONE, TRANSITION_ZONE)
 def test_a_structure_is_there_from_its_threshold_on(threshold, limit):
     heads = (Head("gland", (PROSTATE.value,), threshold=threshold),)
     segmenter = made(lambda v: (torch.zeros_like(v), 4 * v), classes=2, heads=heads)
-    image = noise()
+    image = noise(GRID)
     found = segmenter.predict(image)
     expected = 1 / (1 + np.exp(-4 * array_of(image) / 1000))
     assert np.allclose(array_of(found.probabilities["Prostate"]), expected, atol=1e-5)
@@ -38,7 +34,7 @@ def test_a_structure_is_there_from_its_threshold_on(threshold, limit):
 
 def test_of_several_structures_over_the_threshold_the_most_probable_one_is_there():
     values = (PERIPHERAL_ZONE.value, TRANSITION_ZONE.value)
-    image, scores = noise(), lambda v: (torch.full_like(v, 0.5), v, -v)
+    image, scores = noise(GRID), lambda v: (torch.full_like(v, 0.5), v, -v)
     whole = {}
     for threshold in (None, 0.3):
         heads = (Head("zones", values, threshold=threshold),)

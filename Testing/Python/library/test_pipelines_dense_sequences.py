@@ -5,14 +5,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from dense_models.models import (
-    GRID,
-    WINDOW,
-    ZSCORE,
-    array_of,
-    made,
-    noise,
-)
+from dense_models.models import GRID, WINDOW, ZSCORE, made
+from made_images.grids import voxel_centres_lps
+from made_images.voxels import array_of, noise
 
 from ProstateXferLib.checkpoints.card import Head
 from ProstateXferLib.errors import ProstateXferError
@@ -28,9 +23,9 @@ def two_sequences(function=lambda a, b: (0 * a, 40 * (a + b - 0.5)), **changes):
 
 
 def test_both_sequences_reach_the_network_in_the_cards_order():
-    first, second = noise(seed=0), noise(seed=1)
+    first, second = noise(GRID, 0), noise(GRID, 1)
     segmenter = two_sequences(lambda a, b: (0 * a, 40 * (a - 2 * b - 0.0003)))
-    for given in ({"T1w": first, "DWI": second}, {"DWI": second, "T1w": first, "ADC": noise(seed=2)}):
+    for given in ({"T1w": first, "DWI": second}, {"DWI": second, "T1w": first, "ADC": noise(GRID, 2)}):
         found = segmenter.predict(given)
         expected = array_of(first).astype(int) - 2 * array_of(second) >= 1
         assert np.array_equal(array_of(found.labels) == 1, expected)
@@ -45,14 +40,12 @@ def test_the_second_sequence_is_brought_through_space_onto_the_firsts_grid(obliq
     slope_lps = np.array([11.0, -7.0, 5.0])
 
     def linear(grid):
-        indices = np.stack(np.meshgrid(*[np.arange(n) for n in grid.size_xyz], indexing="ij"), axis=-1)
-        return (grid.index_to_lps(indices) @ slope_lps).transpose(2, 1, 0)
+        return voxel_centres_lps(grid) @ slope_lps
 
     seen = []
     segmenter = two_sequences(lambda a, b: (seen.append(b[0]) or 0 * a, a))
-    segmenter.predict({"T1w": noise(), "DWI": other.image(linear(other).astype(np.float32))})
-    indices = np.stack(np.meshgrid(*[np.arange(n) for n in GRID.size_xyz], indexing="ij"), axis=-1)
-    position = other.lps_to_index(GRID.index_to_lps(indices)).transpose(2, 1, 0, 3)
+    segmenter.predict({"T1w": noise(GRID), "DWI": other.image(linear(other).astype(np.float32))})
+    position = other.lps_to_index(voxel_centres_lps(GRID))
     inside = ((position > 0) & (position < np.array(other.size_xyz) - 1)).all(-1)
     outside = ((position < -0.5) | (position > np.array(other.size_xyz) - 0.5)).any(-1)
     second = seen[-1].numpy()
@@ -70,7 +63,7 @@ def test_every_sequence_has_its_own_intensity_rule():
     }
     seen = []
     segmenter = two_sequences(lambda a, b: (seen.append((a[0], b[0])) or 0 * a, a), preprocessing=rules)
-    first, second = noise(seed=0), noise(seed=1)
+    first, second = noise(GRID, 0), noise(GRID, 1)
     segmenter.predict({"T1w": first, "DWI": second})
     a, b = (tensor.numpy() for tensor in seen[-1])
     assert np.allclose(a, (array_of(first) - 100.0) / 50.0, atol=1e-5)
@@ -80,16 +73,16 @@ def test_every_sequence_has_its_own_intensity_rule():
 
 def test_a_missing_sequence_and_one_that_lies_elsewhere_are_refused():
     with pytest.raises(ProstateXferError, match="DWI is missing"):
-        two_sequences().predict(noise())
+        two_sequences().predict(noise(GRID))
     away = noise(dataclasses.replace(GRID, origin_lps=(500.0, 0.0, 0.0)))
     with pytest.raises(ProstateXferError, match="Sequence 2 lies elsewhere than the first one"):
-        two_sequences().predict({"T1w": noise(), "DWI": away})
+        two_sequences().predict({"T1w": noise(GRID), "DWI": away})
 
 
 def test_one_rule_counts_for_all_sequences_where_no_others_are_given():
     seen = []
     segmenter = two_sequences(lambda a, b: (seen.append(b[0]) or 0 * a, a), preprocessing={"intensity": ZSCORE})
-    segmenter.predict({"T1w": noise(seed=0), "DWI": noise(seed=1)})
+    segmenter.predict({"T1w": noise(GRID, 0), "DWI": noise(GRID, 1)})
     assert float(seen[-1].mean()) == pytest.approx(0, abs=1e-5)
     assert float(seen[-1].std(correction=0)) == pytest.approx(1, abs=1e-5)
 

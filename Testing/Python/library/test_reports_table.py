@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measurements survive the way to CSV and JSON, and read well in the terminal."""
 
-import csv
 import datetime
 import json
 import math
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from outcomes.written_files import rows_of
 
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.metrics import Measurement, MissedLesion
@@ -54,13 +54,8 @@ ABSENT = Measurement(structure='Blase, "voll"', label=5, component=0, id='Blase,
 ROWS = [GLAND, LESION, PART, OTHER_PART, ABSENT]
 
 
-def read_csv(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_every_column_of_the_csv_names_its_unit(tmp_path):
-    header = list(read_csv(write_measurements_csv(ROWS, tmp_path / "m.csv"))[0])
+    header = list(rows_of(write_measurements_csv(ROWS, tmp_path / "m.csv"))[0])
     without_unit = ["id", "structure", "label", "component", "part_of", "voxel_count", "touches_border", "dice"]
     without_unit += ["samples", "seen_by"]
     assert [name for name in header if not re.search(r"_(mm|cm3|fraction)$", name)] == without_unit
@@ -68,7 +63,7 @@ def test_every_column_of_the_csv_names_its_unit(tmp_path):
 
 
 def test_the_csv_gives_back_what_was_measured(tmp_path):
-    gland, lesion, part, _, absent = read_csv(write_measurements_csv(ROWS, tmp_path / "m.csv"))
+    gland, lesion, part, _, absent = rows_of(write_measurements_csv(ROWS, tmp_path / "m.csv"))
     assert float(gland["volume_cm3"]) == pytest.approx(GLAND.volume_cm3, abs=1e-6)
     assert [float(gland[f"centroid_{axis}_mm"]) for axis in "lpsra"] == [-1.25, 20.5, -45.125, 1.25, -20.5]
     assert [float(lesion[f"offset_from_gland_{axis}_mm"]) for axis in "lps"] == [-8.0, 6.0, 0.0]
@@ -194,7 +189,7 @@ def test_a_gland_alone_has_a_range_and_no_word_on_who_sees_it():
 
 
 def test_the_csv_has_range_and_count_or_empty_cells(tmp_path):
-    rows = read_csv(write_measurements_csv(SAMPLED, tmp_path / "m.csv"))
+    rows = rows_of(write_measurements_csv(SAMPLED, tmp_path / "m.csv"))
     names = ("volume_low_cm3", "volume_high_cm3", "samples", "seen_by")
     assert [rows[1][name] for name in names] == ["0.000000", "1.200000", "5", "4"]
     assert [rows[4][name] for name in names] == [""] * 4

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from made_images.voxels import noise
 
 from ProstateXferLib.checkpoints.card import Head
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
@@ -23,7 +24,7 @@ MIRRORINGS = ((), (-1,), (-2,), (-2, -1))
 
 @pytest.fixture(scope="module")
 def image():
-    return GRID.image(np.random.default_rng(4).integers(-900, 900, GRID.shape_zyx).astype(np.int16))
+    return noise(GRID, 4)
 
 
 @pytest.fixture

@@ -6,6 +6,9 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from made_images.grids import ALONG_AXES, voxel_centres_lps
+from made_images.storage_order import reordered, stored_otherwise
+from made_images.voxels import array_of, noise
 
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
 from ProstateXferLib.images.grid import Grid
@@ -14,13 +17,6 @@ from ProstateXferLib.metrics.measure import measure
 from ProstateXferLib.pipelines.segmenter import Segmenter
 
 LIMIT = 200.5  # grey value; no integer image touches it
-DIRECTIONS = {
-    "axial": (1, 0, 0, 0, 1, 0, 0, 0, 1),
-    "left-handed": (1, 0, 0, 0, 1, 0, 0, 0, -1),
-    "all axes flipped": (-1, 0, 0, 0, -1, 0, 0, 0, -1),
-    "sagittal": (0, 0, 1, 1, 0, 0, 0, -1, 0),
-    "coronal": (1, 0, 0, 0, 0, 1, 0, -1, 0),
-}
 
 
 @pytest.fixture(scope="module")
@@ -40,37 +36,10 @@ def segmenter(make_segmenter):
     return make_segmenter()
 
 
-def noise(grid, *, low=-900, high=900, seed=0):
-    return np.random.default_rng(seed).integers(low, high, grid.shape_zyx)
-
-
-def array_of(image):
-    return sitk.GetArrayFromImage(image)
-
-
-def stored_otherwise(image, axes_xyz, flips):
-    """The same voxels at the same places in the patient, stored in another order of axes and directions."""
-    grid = Grid.of(image)
-    first = [grid.size_xyz[axis] - 1 if flip else 0 for axis, flip in enumerate(flips)]
-    signs = np.where(flips, -1, 1)
-    stored = Grid(
-        [grid.size_xyz[axis] for axis in axes_xyz],
-        [grid.spacing_xyz[axis] for axis in axes_xyz],
-        grid.index_to_lps(first),
-        (grid.direction_matrix * signs)[:, list(axes_xyz)],
-    )
-    return stored.image(reordered(array_of(image), axes_xyz, flips))
-
-
-def reordered(array_zyx, axes_xyz, flips):
-    array_xyz = np.flip(array_zyx.transpose(2, 1, 0), [axis for axis in range(3) if flips[axis]])
-    return array_xyz.transpose(axes_xyz).transpose(2, 1, 0)
-
-
-@pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
+@pytest.mark.parametrize("direction", ALONG_AXES.values(), ids=ALONG_AXES)
 def test_labels_are_the_voxels_above_the_threshold_on_the_images_own_grid(segmenter, direction):
     grid = Grid((37, 50, 20), (0.7, 0.9, 3.0), (-40.5, 12.0, 7.25), direction)
-    image = grid.image(noise(grid).astype(np.int16))
+    image = noise(grid)
     labels = segmenter.predict(image).labels
     assert Grid.of(labels) == Grid.of(image)
     assert labels.GetPixelID() == sitk.sitkUInt8
@@ -79,7 +48,7 @@ def test_labels_are_the_voxels_above_the_threshold_on_the_images_own_grid(segmen
 
 def test_an_oblique_image_is_labelled_voxel_by_voxel_too(segmenter, oblique_direction):
     grid = Grid((33, 24, 19), (1.1, 0.9, 1.3), (5.0, -60.0, 80.0), oblique_direction)
-    image = grid.image(noise(grid).astype(np.int16))
+    image = noise(grid)
     labels = segmenter.predict(image).labels
     assert Grid.of(labels) == Grid.of(image)
     assert np.array_equal(array_of(labels), array_of(image) > LIMIT)
@@ -88,21 +57,21 @@ def test_an_oblique_image_is_labelled_voxel_by_voxel_too(segmenter, oblique_dire
 @pytest.mark.parametrize("size", [(40, 24, 1), (8, 8, 1), (1, 40, 24), (16, 16, 3), (17, 31, 2)])
 def test_small_and_single_slice_images_keep_their_shape(segmenter, size):
     grid = Grid(size, (1.0, 1.0, 4.0))
-    image = grid.image(noise(grid).astype(np.int16))
+    image = noise(grid)
     assert np.array_equal(array_of(segmenter.predict(image).labels), array_of(image) > LIMIT)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
 def test_every_pixel_type_gives_the_same_labels(make_segmenter, dtype):
     grid = Grid((24, 20, 3), (1.0, 1.0, 3.0))
-    values = noise(grid, low=0, high=120)
+    values = array_of(noise(grid, low=0, high=120))
     window = make_segmenter(intensity=IntensityRule("window", 0.0, 100.0))  # LIMIT lies at (0.2005 + 1) / 2 * 100
     assert np.array_equal(array_of(window.predict(grid.image(values.astype(dtype))).labels), values > 60.025)
 
 
 def test_the_probability_is_above_one_half_where_the_label_is(segmenter):
     grid = Grid((24, 20, 3), (1.0, 1.0, 3.0))
-    found = segmenter.predict(grid.image(noise(grid).astype(np.int16)))
+    found = segmenter.predict(noise(grid))
     probability = found.probabilities["Prostate"]
     assert Grid.of(probability) == grid
     assert probability.GetPixelID() == sitk.sitkFloat32
@@ -120,7 +89,7 @@ def test_an_image_stored_in_another_order_gets_the_same_result_to_the_last_bit(
     card = segmentation_card("gland", preprocessing=changes)
     segmenter = Segmenter(write_checkpoint(tmp_path / "random.safetensors", card, random_state()), device="cpu")
     grid = Grid((32, 40, 2), (0.8, 1.2, 3.0), (10.0, -20.0, 5.0))
-    image = grid.image(noise(grid).astype(np.float32))
+    image = sitk.Cast(noise(grid), sitk.sitkFloat32)
     expected = array_of(segmenter.predict(image).probabilities["Prostate"])
     assert 0.02 < (expected > 0.5).mean() < 0.98  # else there is nothing to tell apart
     for axes_xyz, flips in product(permutations(range(3)), product((False, True), repeat=3)):
@@ -147,8 +116,7 @@ def test_a_sphere_keeps_its_place_and_volume_in_millimetres_at_any_spacing(
     size = tuple(int(np.ceil(n / mm)) for n, mm in zip((71, 64, 48), spacing, strict=True))
     half = direction @ ((np.array(size) - 1) * spacing / 2)
     grid = Grid(size, spacing, centre - half + (4.0, -3.0, 1.0), direction)
-    index_xyz = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), -1)
-    distance = np.linalg.norm(grid.index_to_lps(index_xyz) - centre, axis=-1).transpose(2, 1, 0)
+    distance = np.linalg.norm(voxel_centres_lps(grid) - centre, axis=-1)
     # The grey value passes LIMIT at the surface with a slope of 50 per mm, so that interpolation keeps its place.
     image = grid.image((LIMIT + 50 * np.clip(radius - distance, -10, 10)).astype(np.float32))
     segmenter = make_segmenter(spacing_yx_mm=network_mm)

@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from made_images.grids import voxel_centres_lps
 
 from ProstateXferLib.checkpoints.card import Head
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
@@ -131,8 +132,7 @@ def test_smoothing_is_a_gaussian_in_millimetres_over_the_probabilities(
     found = Segmenter(path, device="cpu", skip_outside=False).predict(grid.image(array))
     probability = sitk.GetArrayFromImage(found.probabilities["Prostate"]).astype(float)
     probability -= probability[0, 0, 0]
-    points = grid.index_to_lps(np.stack(np.meshgrid(*map(np.arange, (36, 40, 30)), indexing="ij"), -1))
-    distance = np.linalg.norm(points - grid.index_to_lps([18, 20, 15]), axis=-1).transpose(2, 1, 0)
+    distance = np.linalg.norm(voxel_centres_lps(grid) - grid.index_to_lps([18, 20, 15]), axis=-1)
     expected = np.exp(-0.5 * (distance / 3.0) ** 2)
     near = distance < 7
     assert probability[near] / probability[15, 20, 18] == pytest.approx(expected[near], abs=0.02)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from made_images.voxels import array_of, noise
+from watchers.watcher import Watcher
 
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
 from ProstateXferLib.checkpoints.loading import load_checkpoint
@@ -27,7 +29,7 @@ GRID = Grid((40, 32, 9), (0.7, 0.9, 3.3), (-12.345, 20.1, 7.07))
 
 @pytest.fixture(scope="module")
 def image():
-    return GRID.image(np.random.default_rng(4).integers(-900, 900, GRID.shape_zyx).astype(np.int16))
+    return noise(GRID, 4)
 
 
 @pytest.fixture(scope="module")
@@ -39,26 +41,6 @@ def checkpoint(tmp_path_factory, random_state, segmentation_card):
 @pytest.fixture
 def segmenter(checkpoint):
     return Segmenter(checkpoint, device="cpu")
-
-
-class Watcher:
-    """Progress that remembers everything and asks to stop after so many reports."""
-
-    def __init__(self, stop_after=None):
-        self.reports, self.warnings, self.stop_after = [], [], stop_after
-
-    def update(self, step, fraction, message=""):
-        self.reports.append((step, fraction, message))
-
-    def warn(self, message):
-        self.warnings.append(message)
-
-    def cancelled(self):
-        return self.stop_after is not None and len(self.reports) >= self.stop_after
-
-
-def array_of(image):
-    return sitk.GetArrayFromImage(image)
 
 
 def with_voxel(value):
@@ -151,11 +133,11 @@ def test_progress_rises_to_one_and_names_the_slices(checkpoint, random_state, se
     for models in (checkpoint, [checkpoint, other]):
         watcher = Watcher()
         Segmenter(models, device="cpu").predict(image, watcher)
-        fractions = [fraction for _, fraction, _ in watcher.reports]
+        fractions = watcher.fractions
         assert fractions == sorted(fractions)
         assert 0 < fractions[0] <= 0.5
         assert fractions[-1] == 1
-        assert {step for step, _, _ in watcher.reports} == {"segment"}
+        assert watcher.steps == {"segment"}
         assert watcher.reports[2][2] == "slice 3 of 9"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from made_images.voxels import array_of
 from scipy import ndimage
 
 from ProstateXferLib.checkpoints.file_format import validate_checkpoint
@@ -53,10 +53,6 @@ def nothing_but_the_shipped_ones(monkeypatch, tmp_path):
     """A folder of the user's own must not stand in for a shipped model."""
     monkeypatch.setenv("PROSTATEXFER_RESOURCES", str(MODELS.parent))
     monkeypatch.setenv("PROSTATEXFER_MODELS", str(tmp_path))
-
-
-def array_of(image):
-    return sitk.GetArrayFromImage(image)
 
 
 def whole_gland(segmentation):

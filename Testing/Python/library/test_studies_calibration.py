@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from watchers.watcher import Watcher
 
 from ProstateXferLib.checkpoints.calibration import Calibration
 from ProstateXferLib.checkpoints.file_format import read_checkpoint, write_checkpoint
@@ -19,7 +20,6 @@ from ProstateXferLib.images.structures import DIL, PROSTATE
 from ProstateXferLib.metrics.calibration import brier_score, fit_temperature, negative_log_likelihood
 from ProstateXferLib.pipelines.ensemble import make_ensemble
 from ProstateXferLib.pipelines.segmenter import Segmenter
-from ProstateXferLib.progress import SilentProgress
 from ProstateXferLib.studies.calibration.calibrated_checkpoint import (
     check_calibrated_checkpoint,
     write_calibrated_checkpoint,
@@ -34,22 +34,6 @@ from ProstateXferLib.studies.calibration.voxels import case_voxels, near_structu
 GRID = Grid((48, 32, 4), (1.0, 1.0, 3.0))
 OPTIONS = CalibrationOptions(data="test cases")
 TRUE = 2.5
-
-
-class Watch(SilentProgress):
-    """Remembers warnings and steps."""
-
-    def __init__(self, stop_after=None):
-        self.warnings, self.fractions, self._stop_after = [], [], stop_after
-
-    def update(self, step, fraction, message=""):
-        self.fractions.append(fraction)
-
-    def warn(self, message):
-        self.warnings.append(message)
-
-    def cancelled(self):
-        return self._stop_after is not None and len(self.fractions) > self._stop_after
 
 
 def sigmoid(values):
@@ -90,7 +74,7 @@ def cases(tmp_path_factory, model):
 
 
 def test_the_models_spoiled_probabilities_are_mended(model, cases):
-    watch = Watch()
+    watch = Watcher()
     (fitted,) = run_calibration(model, cases, OPTIONS, device="cpu", progress=watch)
     found = fitted.calibration
     assert (found.structure, found.cases, found.patients, found.folds) == ("Prostate", 6, 6, 5)
@@ -106,15 +90,15 @@ def test_the_models_spoiled_probabilities_are_mended(model, cases):
 
 
 def test_an_earlier_temperature_does_not_count_when_it_is_fitted_anew(model, cases):
-    (first,) = run_calibration(model, cases[:3], OPTIONS, device="cpu", progress=Watch())
+    (first,) = run_calibration(model, cases[:3], OPTIONS, device="cpu", progress=Watcher())
     warm = replace(model, card=replace(model.card, calibration=(replace(first.calibration, temperature=9.0),)))
-    (again,) = run_calibration(warm, cases[:3], OPTIONS, device="cpu", progress=Watch())
+    (again,) = run_calibration(warm, cases[:3], OPTIONS, device="cpu", progress=Watcher())
     assert again.calibration == first.calibration
 
 
 def test_whoever_stops_gets_nothing(model, cases):
     with pytest.raises(CancelledError):
-        run_calibration(model, cases, OPTIONS, device="cpu", progress=Watch(stop_after=2))
+        run_calibration(model, cases, OPTIONS, device="cpu", progress=Watcher(stop_after=3))
 
 
 def test_the_temperature_that_reports_was_not_fitted_on_the_case_that_reports():
@@ -211,28 +195,28 @@ def test_a_lesion_that_the_model_sees_and_the_reference_has_not_counts_and_where
     tmp_path, model
 ):
     cases = lesion_cases(tmp_path, model, [(True, True), (True, True), (True, True), (True, False), (False, False)])
-    watch = Watch()
+    watch = Watcher()
     options = replace(OPTIONS, structures=("DIL",))
     (fitted,) = run_calibration(model, cases, options, device="cpu", progress=watch)
     assert fitted.calibration.structure == "DIL" and fitted.calibration.cases == 4
     assert any("1 case(s) left out" in text and "case 4" in text for text in watch.warnings)
-    (without,) = run_calibration(model, cases[:3], options, device="cpu", progress=Watch())
+    (without,) = run_calibration(model, cases[:3], options, device="cpu", progress=Watcher())
     assert fitted.calibration.temperature > without.calibration.temperature * 1.05  # a false alarm makes less sure
 
 
 def test_an_unknown_structure_and_references_without_one_are_sentences(tmp_path, model):
     cases = lesion_cases(tmp_path, model, [(True, False)] * 3)
     with pytest.raises(ProstateXferError, match="does not find 'Bladder': it finds Prostate, DIL"):
-        run_calibration(model, cases, replace(OPTIONS, structures=("Bladder",)), progress=Watch())
+        run_calibration(model, cases, replace(OPTIONS, structures=("Bladder",)), progress=Watcher())
     with pytest.raises(ProstateXferError, match=r"'DIL' in .* case\(s\): All voxels .* lie outside the reference"):
-        run_calibration(model, cases, replace(OPTIONS, structures=("DIL",)), device="cpu", progress=Watch())
+        run_calibration(model, cases, replace(OPTIONS, structures=("DIL",)), device="cpu", progress=Watcher())
 
 
 def test_a_reference_on_another_grid_is_told_with_its_case(tmp_path, model):
     (case,) = lesion_cases(tmp_path, model, [(True, True)])
     write_image(Grid((48, 32, 4), (1.0, 1.0, 3.5)).image(np.ones((4, 32, 48), np.uint8)), case.reference)
     with pytest.raises(ProstateXferError, match="case 'case 0' cannot be used: The reference does not lie"):
-        run_calibration(model, [case], OPTIONS, device="cpu", progress=Watch())
+        run_calibration(model, [case], OPTIONS, device="cpu", progress=Watcher())
 
 
 @pytest.mark.parametrize(("together", "expected"), [(False, {0, 1, 2, 3}), (True, {0, 1})])
@@ -249,7 +233,7 @@ def test_the_gland_includes_its_lesion_unless_one_softmax_sets_them_apart(segmen
 
 
 def test_the_copy_has_the_same_weights_and_the_new_card(model, cases, tmp_path):
-    (fitted,) = run_calibration(model, cases[:3], OPTIONS, device="cpu", progress=Watch())
+    (fitted,) = run_calibration(model, cases[:3], OPTIONS, device="cpu", progress=Watcher())
     other = replace(fitted.calibration, structure="DIL")
     before = model.path.read_bytes()
     first = write_calibrated_checkpoint(model, [other], tmp_path / "first.safetensors")
@@ -267,10 +251,10 @@ def test_an_ensemble_is_calibrated_as_a_whole(model, cases):
     ensemble = make_ensemble(model.path.with_name("e.safetensors"), [model.path])
     output = model.path.with_name("calibrated.safetensors")
     check_calibrated_checkpoint(ensemble, output)
-    (fitted,) = run_calibration(ensemble, made, OPTIONS, device="cpu", progress=Watch())
+    (fitted,) = run_calibration(ensemble, made, OPTIONS, device="cpu", progress=Watcher())
     copy = write_calibrated_checkpoint(ensemble, [fitted.calibration], output)
     assert copy.path.stat().st_size < 50_000
-    (alone,) = run_calibration(model, made, OPTIONS, device="cpu", progress=Watch())
+    (alone,) = run_calibration(model, made, OPTIONS, device="cpu", progress=Watcher())
     assert fitted.calibration.temperature == pytest.approx(alone.calibration.temperature, rel=1e-3)
     options = Segmenter(copy, device="cpu").predict(GRID.image(np.zeros(GRID.shape_zyx) + 9 * np.eye(32, 48)))
     assert options.provenance.options["calibrated"] is True

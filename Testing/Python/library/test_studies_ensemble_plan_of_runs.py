@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from ensemble_cases.cones import write_case
+from nnunet_results.cross_validation import write_raw, write_trained
 
 from ProstateXferLib.checkpoints.file_format import read_card
 from ProstateXferLib.cli.main import main
@@ -123,6 +124,25 @@ def test_one_fold_twice_or_another_recipe_needs_names_of_arms(runs, data, tmp_pa
         plan_of_runs([("", runs[0]), ("small", other)], data, tmp_path)
     both = plan_of_runs([("a", runs[0]), ("b", runs[0])], data, tmp_path)
     assert both.names == ("a/best", "a/final", "b/best", "b/final") and len(both.cases) == 2
+
+
+def test_folds_of_ours_and_of_an_nnunet_are_candidates_of_one_plan(runs, data, tmp_path, capsys):
+    raw = write_raw(tmp_path / "raw", cases=4)  # the same cones under nnU-Net's names
+    for path in [*raw.glob("*Tr/case*")]:
+        path.rename(path.with_name(path.name.replace("case", "patient-")))
+    held_out = {"0": ["patient-0", "patient-3"], "1": ["patient-1", "patient-2"]}
+    nnunet = write_trained(tmp_path / "results", held_out=held_out)
+    words = ["ensemble", "plan", *map(str, runs), f"nnunet={nnunet}", "--nnunet-raw", str(raw)]
+    assert main([*words, "-o", str(tmp_path / "plan"), "--data", str(data), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["candidates"] == {"tiny/best": 2, "tiny/final": 2, "nnunet": 2} and result["cases"] == 4
+    plan = read_plan(tmp_path / "plan")
+    assert [case.image.resolve() for case in plan.cases] == [
+        data / "cases" / f"patient-{n}" / "t2w.nii.gz" for n in range(4)
+    ]
+    models = {case: path.resolve() for case, path in plan.candidates[-1].models.items()}
+    assert models == {case: nnunet / f"fold_{fold}" for fold, cases in held_out.items() for case in cases}
+    assert [warning.split("'")[1] for warning in check_not_trained_on(open_plan(plan))] == ["nnunet"]
 
 
 def test_a_folder_that_is_no_finished_run_is_named(tmp_path, data):

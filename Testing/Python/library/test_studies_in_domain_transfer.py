@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The in-domain transfer study: which chains are run, what is tested, and the tables worked out by hand."""
 
-import csv
 import dataclasses
 import json
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from outcomes.written_files import rows_of
 
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
 from ProstateXferLib.errors import ProstateXferError
@@ -276,8 +276,8 @@ def key_of(source):
 
 def patients_in(study, source, target):
     route = "all" if source == "all" else "-".join((*key_of(source), target))
-    with (study[0] / "routes" / route / f"test-{target}.csv").open(encoding="utf-8", newline="") as stream:
-        return sorted({row["patient_id"] for row in csv.DictReader(stream)})
+    table = rows_of(study[0] / "routes" / route / f"test-{target}.csv")
+    return sorted({row["patient_id"] for row in table})
 
 
 def test_a_sites_test_patients_are_the_same_in_every_chain_and_a_fifth_of_it(study):
@@ -313,11 +313,9 @@ def test_the_tables_are_there_for_programs_too(study):
     folder, tables, _ = study
     values = json.loads((folder / "tables.json").read_text(encoding="utf-8"))
     assert values["table_3"] == [dataclasses.asdict(cell) for cell in tables.transfers]
-    with (folder / "table-3.csv").open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = rows_of(folder / "table-3.csv")
     assert [float(row["dice_percent"]) for row in rows] == [cell.dice_percent for cell in tables.transfers]
-    with (folder / "table-2.csv").open(encoding="utf-8", newline="") as stream:
-        assert [row["paper_percent"] for row in csv.DictReader(stream)] == ["89.27"]
+    assert [row["paper_percent"] for row in rows_of(folder / "table-2.csv")] == ["89.27"]
 
 
 def test_a_study_that_was_stopped_goes_on_where_it_was(sites, trainer, tmp_path, study):

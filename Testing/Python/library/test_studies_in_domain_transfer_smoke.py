@@ -5,7 +5,9 @@ import math
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from federated_discs.recipes import segmentation_round
+from federated_discs.sites import write_sites
+from training_runs.command import write_recipe
 
 from ProstateXferLib.checkpoints.file_format import read_card, read_checkpoint, write_checkpoint
 from ProstateXferLib.cli.main import main
@@ -20,20 +22,7 @@ PATIENTS = {"a": 5, "b": 5, "c": 8}
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory):
     """Bright discs in noise; the sites differ in brightness and number of patients."""
-    root = tmp_path_factory.mktemp("sites")
-    for place, (site, count) in enumerate(PATIENTS.items()):
-        for patient in range(count):
-            random = np.random.default_rng(100 * place + patient)
-            _, y, x = np.indices((2, 64, 64))
-            disc = np.hypot(y - random.uniform(28, 36), x - random.uniform(28, 36)) < 14
-            image = 200 * (place + 1) + 150 * disc + random.normal(0, 20, disc.shape)
-            folder = root / site / f"case_{patient}"
-            folder.mkdir(parents=True)
-            for name, array in (("t2w", image.astype(np.float32)), ("gland", disc.astype(np.uint8))):
-                volume = sitk.GetImageFromArray(array)
-                volume.SetSpacing((0.6, 0.6, 3.0))
-                sitk.WriteImage(volume, str(folder / f"{name}.nii.gz"))
-    return root
+    return write_sites(tmp_path_factory.mktemp("sites"), PATIENTS)
 
 
 def words(*sites, data):
@@ -69,32 +58,12 @@ def test_a_short_study_trains_transfers_and_prints_its_tables(sites, tmp_path, c
     assert all(math.isfinite(score.value) for score in card.scores)
 
 
-RECIPE = """
-name: federated-toy
-texts: {title: toy, training_data: discs, licence: none, citation: ""}
-stages:
-  - name: round
-    task: segmentation
-    network: {architecture: mr_dinov3}
-    data: [{layout: cases}]
-    start: {checkpoint: "START"}
-    settings:
-      heads: [{name: gland, values: [Prostate]}]
-      preprocessing: {intensity: {kind: standardise, mean: 0, deviation: 1}, tile_yx: [64, 64]}
-      training_statistics: true
-      slices: {size_yx: [64, 64], foreground_share: 0.8}
-    split: {rule: nnunet, folds: 5, fold: 0}
-    schedule: {epochs: 1, steps_per_epoch: 2}
-    loop: {batch_size: 2}
-"""
-
-
 def test_three_sites_train_one_round_each_and_end_with_their_weighted_mean(
     sites, tmp_path, capsys, segmentation_card, random_state
 ):
     start = write_checkpoint(tmp_path / "start.safetensors", segmentation_card("gland"), random_state(gland=2))
-    recipe = tmp_path / "round.yaml"
-    recipe.write_text(RECIPE.replace("START", start.as_posix()), encoding="utf-8")
+    values = segmentation_round(data=[{"layout": "cases"}], start={"checkpoint": str(start)})
+    recipe = write_recipe(tmp_path / "round.yaml", values)
     folder = tmp_path / "run"
     arguments = [*words("A", "B", "C", data=sites), "-o", str(folder), "--start", str(start), "--rounds", "1"]
     assert main(["federate", "rounds", str(recipe), *arguments, "--device", "cpu"]) == 0

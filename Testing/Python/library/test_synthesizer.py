@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from made_images.grids import ALONG_AXES
+from made_images.storage_order import reordered, stored_otherwise
+from made_images.voxels import array_of
+from watchers.watcher import Watcher
 
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
 from ProstateXferLib.checkpoints.import_dgcf import HU_RANGE
@@ -21,14 +25,6 @@ from ProstateXferLib.pipelines.provenance import image_sha256
 from ProstateXferLib.pipelines.synthesizer import Synthesizer
 
 LOW, HIGH = HU_RANGE
-DIRECTIONS = {
-    "axial": (1, 0, 0, 0, 1, 0, 0, 0, 1),
-    "left-handed": (1, 0, 0, 0, 1, 0, 0, 0, -1),
-    "all axes flipped": (-1, 0, 0, 0, -1, 0, 0, 0, -1),
-    "sagittal": (0, 0, 1, 1, 0, 0, 0, -1, 0),
-    "coronal": (1, 0, 0, 0, 0, 1, 0, -1, 0),
-    "oblique": "oblique",
-}
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +42,6 @@ def synthesizer(make_synthesizer):
     return make_synthesizer()
 
 
-def array_of(image):
-    return sitk.GetArrayFromImage(image)
-
-
 def noise(grid, *, low=-1400, high=2600, seed=0):
     return np.random.default_rng(seed).integers(low, high, grid.shape_zyx).astype(np.int16)
 
@@ -64,7 +56,7 @@ def hounsfield(seen):
     return np.rint((np.tanh(seen) + 1) / 2 * (HIGH - LOW) + LOW)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
+@pytest.mark.parametrize("direction", [*ALONG_AXES.values(), "oblique"], ids=[*ALONG_AXES, "oblique"])
 def test_every_voxel_becomes_its_hu_on_the_images_own_grid(synthesizer, oblique_direction, direction):
     direction = oblique_direction if direction == "oblique" else direction
     grid = Grid((37, 26, 21), (0.7, 0.9, 3.0), (-40.5, 12.0, 7.25), direction)
@@ -140,24 +132,6 @@ def random_synthesizer(tmp_path_factory, synthesis_card):
     return Synthesizer(write_checkpoint(path, synthesis_card("T2w", resize_yx=(48, 32)), state), device="cpu")
 
 
-def stored_otherwise(image, axes_xyz, flips):
-    """The same voxels at the same places in the patient, stored in another order of axes and directions."""
-    grid = Grid.of(image)
-    first = [grid.size_xyz[axis] - 1 if flip else 0 for axis, flip in enumerate(flips)]
-    stored = Grid(
-        [grid.size_xyz[axis] for axis in axes_xyz],
-        [grid.spacing_xyz[axis] for axis in axes_xyz],
-        grid.index_to_lps(first),
-        (grid.direction_matrix * np.where(flips, -1, 1))[:, list(axes_xyz)],
-    )
-    return stored.image(reordered(array_of(image), axes_xyz, flips))
-
-
-def reordered(array_zyx, axes_xyz, flips):
-    array_xyz = np.flip(array_zyx.transpose(2, 1, 0), [axis for axis in range(3) if flips[axis]])
-    return array_xyz.transpose(axes_xyz).transpose(2, 1, 0)
-
-
 def test_an_image_stored_in_another_order_gets_the_same_hu(random_synthesizer):
     grid = Grid((34, 26, 2), (0.8, 1.2, 3.0), (10.0, -20.0, 5.0))
     image = grid.image(noise(grid, low=0, high=900))
@@ -219,21 +193,6 @@ def test_a_missing_sequence_is_named(make_synthesizer):
         make_synthesizer().predict({"T2w": sitk.Image([16, 16, 2], sitk.sitkInt16)})
 
 
-class Watcher:
-    def __init__(self, stop_after=None):
-        self.fractions, self.warnings, self.stop_after = [], [], stop_after
-
-    def update(self, step, fraction, message=""):
-        assert step == "synthesize"
-        self.fractions.append(fraction)
-
-    def warn(self, message):
-        self.warnings.append(message)
-
-    def cancelled(self):
-        return self.stop_after is not None and len(self.fractions) >= self.stop_after
-
-
 GRID = Grid((24, 17, 19), (1.0, 1.0, 3.0))
 
 
@@ -243,6 +202,7 @@ def test_progress_rises_to_one(synthesizer):
     assert watcher.fractions == sorted(watcher.fractions)
     assert len(watcher.fractions) >= 3
     assert watcher.fractions[-1] == 1
+    assert watcher.steps == {"synthesize"}
 
 
 @pytest.mark.parametrize("reports", [0, 1])
@@ -253,8 +213,10 @@ def test_stopping_takes_effect_at_the_next_slice_and_the_synthesizer_can_be_used
     expected = array_of(synthesizer.predict(image))
     runs, real = [], GuidedDGCF.forward
     monkeypatch.setattr(GuidedDGCF, "forward", lambda self, batch: runs.append(len(batch)) or real(self, batch))
+    watcher = Watcher(stop_after=reports)
     with pytest.raises(CancelledError):
-        synthesizer.predict(image, Watcher(stop_after=reports))
+        synthesizer.predict(image, watcher)
+    assert watcher.steps <= {"synthesize"}
     assert sum(runs) <= 4 * reports
     assert np.array_equal(array_of(synthesizer.predict(image)), expected)
 
@@ -287,6 +249,7 @@ def test_little_memory_costs_a_warning_and_not_the_result(synthesizer, monkeypat
     synthetic, record = synthesizer.predict_with_provenance(image, watcher)
     assert np.array_equal(array_of(synthetic), expected)
     assert record.warnings == tuple(watcher.warnings) != ()
+    assert watcher.steps == {"synthesize"}
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from made_images.grids import voxel_centres_lps
+from watchers.stops_after import StopsAfter
 
 from ProstateXferLib.checkpoints.card import Preprocessing
 from ProstateXferLib.errors import CancelledError, ProstateXferError
@@ -33,11 +35,9 @@ OLD = 1_700_000_000  # seconds; a file of today might change again within its ti
 
 
 def labels_of_ball(grid, radius_mm, value, labels=None):
-    index = np.stack(np.meshgrid(*[np.arange(n) for n in grid.size_xyz], indexing="ij"), axis=-1)
     middle = grid.index_to_lps((np.array(grid.size_xyz) - 1) / 2)
-    inside = np.linalg.norm(grid.index_to_lps(index) - middle, axis=-1) < radius_mm
     labels = np.zeros(grid.shape_zyx, np.uint8) if labels is None else labels
-    labels[inside.transpose(2, 1, 0)] = value
+    labels[np.linalg.norm(voxel_centres_lps(grid) - middle, axis=-1) < radius_mm] = value
     return labels
 
 
@@ -248,8 +248,7 @@ def test_a_prepared_case_pickles_small_and_holds_no_file_open(tmp_path):
 def test_sequences_become_channels_on_the_grid_of_the_first(tmp_path):
     case = write_case(tmp_path)
     coarse = Grid((12, 12, 4), (3.0, 3.0, 5.0), (-16.0, -22.0, 2.0))
-    place = coarse.index_to_lps(np.stack(np.meshgrid(*[np.arange(n) for n in coarse.size_xyz], indexing="ij"), -1))
-    write_image(coarse.image(place[..., 0].T.astype(np.float32)), tmp_path / "adc.nii.gz")
+    write_image(coarse.image(voxel_centres_lps(coarse)[..., 0].astype(np.float32)), tmp_path / "adc.nii.gz")
     case = dataclasses.replace(case, images={**case.images, "ADC": tmp_path / "adc.nii.gz"})
     (made,) = prepare([case], tmp_path / "cache", rules=RAW, sequences=("T2w", "ADC"))
     left_mm = GRID.index_to_lps(np.stack([np.arange(30), np.full(30, 13), np.full(30, 3)], -1))[:, 0]
@@ -300,15 +299,8 @@ def test_the_training_statistics_are_those_of_the_slices_with_more_mask_than_the
 def test_who_cancels_keeps_what_is_prepared(tmp_path):
     cases = [write_case(tmp_path, name) for name in ("a", "b")]
 
-    class StopAfterOne(SilentProgress):
-        asked = 0
-
-        def cancelled(self):
-            self.asked += 1
-            return self.asked > 1
-
     with pytest.raises(CancelledError):
-        prepare(cases, tmp_path / "cache", progress=StopAfterOne())
+        prepare(cases, tmp_path / "cache", progress=StopsAfter(1))
     assert len(list((tmp_path / "cache").glob("??/*"))) == 1
 
 

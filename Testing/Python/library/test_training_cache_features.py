@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from watchers.stops_after import StopsAfter
 
 from ProstateXferLib.checkpoints.card import Preprocessing
 from ProstateXferLib.errors import CancelledError, ProstateXferError
@@ -163,16 +164,9 @@ def test_tokens_that_fp16_cannot_hold_are_refused(network, cases, tmp_path):
 
 
 def test_the_network_s_mode_is_left_as_it_was_and_cancelling_keeps_what_is_there(network, cases, tmp_path):
-    class StopAfterOne(SilentProgress):
-        asked = 0
-
-        def cancelled(self):
-            self.asked += 1
-            return self.asked > 1
-
     network.train()
     with pytest.raises(CancelledError):
-        cached_features(network, cases, folder=tmp_path, device=CPU, options=FeatureOptions(), progress=StopAfterOne())
+        cached_features(network, cases, folder=tmp_path, device=CPU, options=FeatureOptions(), progress=StopsAfter(1))
     assert network.training
     network.eval()
     assert len(list(tmp_path.rglob("tokens.npy"))) == 1

@@ -29,6 +29,8 @@ from ProstateXferLib.training.recipe.schema import Start
 from ProstateXferLib.training.run_folder import RunFolder, first_difference
 from ProstateXferLib.training.start_weights import cut_weights
 from ProstateXferLib.training.tasks.registry import TASKS
+from toy_training.engine import Watcher
+from toy_training.engine import same as same_weights
 from toy_training.killed import train_until
 from toy_training.recipe import toy_recipe
 from toy_training.task import KIND, ToyTask
@@ -42,21 +44,6 @@ TWO_STAGES = (HARD, {"name": "second", **HARD, **NEXT})
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
     monkeypatch.setitem(TASKS, "toy", KIND)
-
-
-class Watcher:
-    def __init__(self, stop_after=None):
-        self.reports, self.checks, self.stop_after = [], 0, stop_after
-
-    def update(self, step, fraction, message=""):
-        self.reports.append((step, fraction, message))
-
-    def warn(self, message):
-        raise AssertionError(message)
-
-    def cancelled(self):
-        self.checks += 1
-        return self.stop_after is not None and self.checks > self.stop_after
 
 
 @pytest.fixture
@@ -76,8 +63,7 @@ def weights(path):
 
 
 def same(first, second):
-    first, second = weights(first), weights(second)
-    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+    return same_weights(weights(first), weights(second))
 
 
 def test_every_stage_begins_with_what_the_one_before_selected(run, tmp_path):

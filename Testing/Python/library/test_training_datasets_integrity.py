@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from watchers.watcher import Watcher
 
 from dataset_trees import GRID, TREES, gland_labels, image_array, lesion_labels, write_tree
 from dataset_trees.volumes import write
@@ -137,19 +138,12 @@ def test_one_image_twice_in_a_patient_is_a_warning(folder):
 
 
 def test_checking_reports_its_way_and_can_be_stopped(folder):
-    class Watch(SilentProgress):
-        told: tuple = ()
-
-        def update(self, step, fraction, message=""):
-            self.told = (*self.told, (step, round(fraction, 2), message))
-
-        def cancelled(self):
-            return len(self.told) == 2
-
-    watch = Watch()
+    watch = Watcher(stop_after=2)
     with pytest.raises(CancelledError):
         check_cases(find_cases(Source("cases"), folder), watch)
-    assert watch.told == (("check", 0.0, "a"), ("check", 0.33, "b"))
+    told = [(step, round(fraction, 2), message) for step, fraction, message in watch.reports]
+    assert told == [("check", 0.0, "a"), ("check", 0.33, "b")]
+    assert watch.warnings == []
 
 
 def test_the_real_cases_are_sound(real_data):

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
+from federated_discs.recipes import segmentation_round, synthesis_round
+from federated_discs.sites import write_sites
+from training_runs.command import write_recipe
 
 from ProstateXferLib.checkpoints.file_format import read_checkpoint, write_checkpoint
 from ProstateXferLib.cli.main import main
@@ -28,75 +30,16 @@ from ProstateXferLib.training.federated.averaging import local_names
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = b"sixteen bytes or more of key"
-WHY = "flwr is not installed; it needs an environment of its own: see 'Flower' in docs/exchange.md"
 LONGEST_S = 240
-
-
-@pytest.fixture(scope="module")
-def flower():
-    pytest.importorskip("flwr", reason=WHY)
-    import flwr.app
-
-    return flwr.app
-
-
-RECIPE = """
-name: federated-toy
-texts: {title: toy, training_data: discs, licence: none, citation: ""}
-stages:
-  - name: round
-    task: segmentation
-    network: {architecture: mr_dinov3}
-    data: [{layout: cases, path: a}]
-    settings:
-      heads: [{name: gland, values: [Prostate]}]
-      preprocessing: {intensity: {kind: standardise, mean: 0, deviation: 1}, tile_yx: [64, 64]}
-      training_statistics: true
-      slices: {size_yx: [64, 64], foreground_share: 0.8}
-    split: {rule: nnunet, folds: 5, fold: 0}
-    schedule: {epochs: 1, steps_per_epoch: 2}
-    loop: {batch_size: 2}
-"""
 SITES = {"a": (5, 4), "b": (5, 4), "c": (8, 6)}
 """Cases, and how many of them train: one of five folds validates."""
-SYNTHESIS = """
-name: federated-toy
-texts: {title: toy, training_data: discs, licence: none, citation: ""}
-stages:
-  - name: round
-    task: synthesis
-    network: {architecture: dgcf, arguments: {base_channels: 4ENCODER}}
-    data: [{layout: cases, path: a}]
-    settings: {sequence: CBCT, size_yx: [48, 48]}
-    split: {rule: none}
-    schedule: {epochs: 1, steps_per_epoch: 2}
-    loop: {batch_size: 2}
-"""
 
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory):
     """Bright discs in noise, as T2w and mask and as CBCT and CT; sites differ in brightness and number of patients."""
-    root = tmp_path_factory.mktemp("sites")
-    for place, (site, (count, _)) in enumerate(SITES.items()):
-        for patient in range(count):
-            random = np.random.default_rng(100 * place + patient)
-            _, y, x = np.indices((2, 64, 64))
-            disc = np.hypot(y - random.uniform(28, 36), x - random.uniform(28, 36)) < 14
-            image = 200 * (place + 1) + 150 * disc + random.normal(0, 20, disc.shape)
-            folder = root / site / f"case_{patient}"
-            folder.mkdir(parents=True)
-            ct = np.where(disc, 40.0 + 20 * place, -1000.0)
-            arrays = {
-                "t2w": image,
-                "gland": disc.astype(np.uint8),
-                "ct": ct,
-                "cbct": ct + random.normal(0, 30, ct.shape),
-            }
-            for name, array in arrays.items():
-                volume = sitk.GetImageFromArray(array if name == "gland" else array.astype(np.float32))
-                volume.SetSpacing((0.6, 0.6, 3.0))
-                sitk.WriteImage(volume, str(folder / f"{name}.nii.gz"))
+    patients = {site: count for site, (count, _) in SITES.items()}
+    root = write_sites(tmp_path_factory.mktemp("sites"), patients, with_ct=True)
     (root / "key").write_bytes(KEY)
     return root
 
@@ -154,11 +97,6 @@ def federate(start, recipe, sites, folder, *, server=("--insecure",), site=("--i
                 process.wait(30)
     assert codes == dict.fromkeys(commands, 0), {name: (folder / f"{name}.txt").read_text() for name in commands}
     return folder
-
-
-def write_recipe(path, text):
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def packages_of(folder, number):
@@ -239,7 +177,7 @@ def test_two_rounds_at_three_sites_give_the_mean_weighted_by_patients(
     flower, sites, tmp_path, segmentation_card, random_state
 ):
     start = write_checkpoint(tmp_path / "start.safetensors", segmentation_card("gland"), random_state(gland=2))
-    recipe = write_recipe(tmp_path / "round.yaml", RECIPE)
+    recipe = write_recipe(tmp_path / "round.yaml", segmentation_round())
     folder = federate(start, recipe, sites, tmp_path, meanwhile=lambda address: submit_strangers_app(address, tmp_path))
     assert processes_in(tmp_path) == []
     assert "finished:failed" in (folder / "strangers-home" / "listed.json").read_text()
@@ -273,13 +211,9 @@ def test_two_rounds_at_three_sites_give_the_mean_weighted_by_patients(
 @pytest.mark.slow
 def test_over_tls_a_site_keeps_its_batch_norms_statistics_from_round_to_round(flower, sites, tmp_path):
     # The start brings the encoder, whose size a recipe must then not say again.
-    first = write_recipe(
-        tmp_path / "first.yaml", SYNTHESIS.replace("ENCODER", ", encoder: {width: 32, depth: 4, heads: 2}")
-    )
-    recipe, start = (
-        write_recipe(tmp_path / "round.yaml", SYNTHESIS.replace("ENCODER", "")),
-        tmp_path / "start.safetensors",
-    )
+    encoder = {"width": 32, "depth": 4, "heads": 2}
+    first = write_recipe(tmp_path / "first.yaml", synthesis_round(encoder=encoder))
+    recipe, start = write_recipe(tmp_path / "round.yaml", synthesis_round()), tmp_path / "start.safetensors"
     assert main(["train", str(first), "-o", str(start), "--data", str(sites), "--device", "cpu", "--steps", "1"]) == 0
     server, site = certificates(tmp_path)
     options = ["--batch-norm", "local_statistics"]

@@ -23,7 +23,6 @@ from ProstateXferLib.training.federated.flower.site_app import site_app
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = b"sixteen bytes or more of key"
-WHY = "flwr is not installed; it needs an environment of its own: see 'Flower' in docs/exchange.md"
 
 
 def site_settings(folder, **changes):
@@ -101,14 +100,6 @@ def test_without_flwr_the_commands_say_how_to_get_it(monkeypatch, capsys):
     words = ["start.safetensors", "-o", "end.safetensors", "--rounds", "1", "--sites", "2"]
     assert main(["federate", "server", *words]) == 1
     assert "environment of its own" in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def flower():
-    pytest.importorskip("flwr", reason=WHY)
-    import flwr.app
-
-    return flwr.app
 
 
 ORDER = Order("f" * 64, 1, 2, "average")

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """MR-DINOv3's supervised recipes say what the reference notes say, differ only in what they must, and run."""
 
-import json
-
 import pytest
 import SimpleITK as sitk
 import torch
+from training_runs.command import log_of
 
 from ProstateXferLib.checkpoints.card import ModelCard
 from ProstateXferLib.checkpoints.file_format import read_checkpoint, write_checkpoint
@@ -140,9 +139,7 @@ def test_a_recipe_runs_from_a_tiny_encoder_and_gives_a_working_model(tmp_path, d
     assert main(["train", recipe, "-o", str(output), "--data", str(data), "--device", "cpu", *words]) == 0
     card, state = read_checkpoint(output)
     assert [(head.name, head.values) for head in card.heads] == [("gland", (1,)), ("dil", (2,))]
-    (log,) = output.with_suffix(".run").rglob("metrics.jsonl")
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    assert [line["step"] for line in lines if "dice" in line] == [2, 4]
+    assert [entry["step"] for entry in log_of(output) if "dice" in entry] == [2, 4]
     if name != "unet":
         assert card.arguments == {"eps": 1e-6, "rope_dtype": "bf16", "blocks": [0, 1, 2, 3]}
         start = read_checkpoint(data / "encoder.safetensors")[1]

@@ -3,16 +3,15 @@
 
 import copy
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from training_runs.command import logged, train
 
 from ProstateXferLib.checkpoints.file_format import read_checkpoint, write_checkpoint
 from ProstateXferLib.checkpoints.loading import load_checkpoint
-from ProstateXferLib.cli.main import main
 from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.io import read_image, write_image
 from ProstateXferLib.images.phantom import make_phantom
@@ -22,7 +21,7 @@ from ProstateXferLib.pipelines.segmenter import Segmenter
 from ProstateXferLib.training.cache.phantom_case import render_phantom
 from ProstateXferLib.training.datasets.case import Case
 
-yaml = pytest.importorskip("yaml")
+pytest.importorskip("yaml")
 pytest.importorskip("lightning_fabric")
 pytest.importorskip("tensorboard")
 
@@ -101,27 +100,9 @@ def tiny(**changes):
     return recipe
 
 
-def train(folder, recipe, data, *words, name="made.safetensors"):
-    """Exit code and path of `prostatexfer train`; `recipe` is one of ours or the name of one that comes with us."""
-    if not isinstance(recipe, str):
-        path = folder / "recipe.yaml"
-        path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-        recipe = str(path)
-    output = folder / name
-    words = ["train", recipe, "-o", str(output), "--data", str(data), "--device", "cpu", *words]
-    return main(words), output
-
-
-def logged(output, part):
-    """The lines of a run's log that have a key which begins so."""
-    (log,) = output.with_suffix(".run").rglob("metrics.jsonl")
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    return [line for line in lines if any(key.startswith(part) for key in line)]
-
-
 @pytest.fixture(scope="module")
 def gland_model(tmp_path_factory, data):
-    code, path = train(tmp_path_factory.mktemp("gland"), TINY, data)
+    code, path = train(tmp_path_factory.mktemp("gland"), TINY, data=data)
     assert code == 0
     return path
 
@@ -189,7 +170,7 @@ def test_scoring_anew_renews_the_card_and_leaves_the_weights_alone(tmp_path, dat
     path = tmp_path / "made.safetensors"
     card, state = read_checkpoint(gland_model)
     write_checkpoint(path, dataclasses.replace(card, scores=(), title="an old title"), state)
-    assert train(tmp_path, TINY, data, "--score-only") == (0, path)
+    assert train(tmp_path, TINY, "--score-only", data=data) == (0, path)
     renewed, kept = read_checkpoint(path)
     assert renewed == card
     assert all(torch.equal(state[key], kept[key]) for key in state)
@@ -205,14 +186,14 @@ def test_held_out_and_test_cases_are_not_prepared_for_training(tmp_path, data, m
         return real(cases, *args, **options)
 
     monkeypatch.setattr(segmentation_preparation, "prepared_cases", noted)
-    assert train(tmp_path, tiny(data=TINY["stages"][0]["data"][:2]), data, "--steps", "1")[0] == 0
+    assert train(tmp_path, tiny(data=TINY["stages"][0]["data"][:2]), "--steps", "1", data=data)[0] == 0
     assert seen == ["case-1", "case-3"]
 
 
 def test_the_same_recipe_gives_the_same_weights(tmp_path, data):
     recipe, states = tiny(data=TINY["stages"][0]["data"][:1]), []
     for name in ("a.safetensors", "b.safetensors"):
-        code, path = train(tmp_path, recipe, data, "--steps", "3", name=name)
+        code, path = train(tmp_path, recipe, "--steps", "3", data=data, name=name)
         assert code == 0
         states.append(read_checkpoint(path)[1])
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
@@ -229,7 +210,7 @@ FROZEN = {
 def test_a_stage_can_start_from_a_checkpoint_with_its_encoder_frozen(tmp_path, data, gland_model, features):
     settings = {"features": features, "paint": None, "heads": TINY["stages"][0]["settings"]["heads"][:1]}
     recipe = tiny(**FROZEN, settings=settings, start={"checkpoint": str(gland_model), "drop": ["up_projection.dil"]})
-    code, path = train(tmp_path, recipe | {"store": "fp32"}, data, "--steps", "3")
+    code, path = train(tmp_path, recipe | {"store": "fp32"}, "--steps", "3", data=data)
     assert code == 0
     before, after = read_checkpoint(gland_model)[1], read_checkpoint(path)[1]
     encoder = [key for key in after if key.startswith("dino_encoder.")]
@@ -247,13 +228,13 @@ def test_features_of_an_encoder_that_learns_are_not_cached(tmp_path, data, gland
         settings={"features": {}, "paint": None},
         start={"checkpoint": str(gland_model)},
     )
-    assert train(tmp_path, recipe, data)[0] == 1
+    assert train(tmp_path, recipe, data=data)[0] == 1
     assert "freeze dino_encoder in groups" in capsys.readouterr().err
 
 
 def test_phantoms_alone_are_enough(tmp_path, data):
     recipe = tiny(data=[{"layout": "phantoms", "options": {"first_seed": 7, "count": 2}}], split={"rule": "none"})
-    assert train(tmp_path, recipe, data, "--steps", "1")[0] == 0
+    assert train(tmp_path, recipe, "--steps", "1", data=data)[0] == 0
 
 
 UNET = {
@@ -274,7 +255,7 @@ def test_a_planned_unet_learns_glands_and_lesions_and_is_validated_on_whole_case
         schedule={"epochs": 2, "steps_per_epoch": 3, "decay": "polynomial"},
         selection={"keep": "best", "metric": "dice"},
     )
-    code, path = train(tmp_path, recipe, data)
+    code, path = train(tmp_path, recipe, data=data)
     assert code == 0
     card = load_checkpoint(path).card
     assert card.arguments["num_classes"] == 4
@@ -305,7 +286,7 @@ def test_a_3d_unet_learns_from_patches(tmp_path, data):
         schedule={"epochs": 1, "steps_per_epoch": 2},
         loop={"batch_size": 2},
     )
-    code, path = train(tmp_path, recipe, data)
+    code, path = train(tmp_path, recipe, data=data)
     assert code == 0
     assert "dice" in logged(path, "dice")[0]
     assert load_checkpoint(path).card.preprocessing.tile_zyx == (8, 16, 16)
@@ -325,7 +306,7 @@ def test_the_mean_and_deviation_of_the_training_slices_go_into_the_card(tmp_path
         split={"rule": "fixed", "validation": ["case-6"]},
         schedule={"epochs": 1, "steps_per_epoch": 1},
     )
-    code, path = train(tmp_path, recipe, data)
+    code, path = train(tmp_path, recipe, data=data)
     assert code == 0
     values = []
     for case in ("case-5", "case-7"):
@@ -360,7 +341,7 @@ def test_the_mean_and_deviation_of_the_training_slices_go_into_the_card(tmp_path
     ],
 )
 def test_a_recipe_that_cannot_be_run_is_one_sentence_and_leaves_no_file(tmp_path, data, capsys, changes, sentence):
-    code, path = train(tmp_path, tiny(**changes), data)
+    code, path = train(tmp_path, tiny(**changes), data=data)
     told = capsys.readouterr().err
     assert code == 1
     assert told.splitlines()[-1].startswith("prostatexfer: ")
@@ -371,5 +352,5 @@ def test_a_recipe_that_cannot_be_run_is_one_sentence_and_leaves_no_file(tmp_path
 def test_weights_of_a_start_that_have_no_place_are_refused(tmp_path, data, gland_model, capsys):
     settings = {"paint": None, "heads": TINY["stages"][0]["settings"]["heads"][:1]}
     recipe = tiny(**FROZEN, settings=settings, start={"checkpoint": str(gland_model)})
-    assert train(tmp_path, recipe, data)[0] == 1
+    assert train(tmp_path, recipe, data=data)[0] == 1
     assert "has the weight 'up_projection.dil" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from watchers.stops_after import StopsAfter
 
 from ProstateXferLib.checkpoints.card import Head, ModelCard, Preprocessing
 from ProstateXferLib.checkpoints.file_format import write_checkpoint
@@ -124,13 +125,9 @@ def test_slices_count_one_by_one_when_they_show_enough(prepare):
 
 
 def test_a_validation_can_be_cancelled(prepare):
-    class Stopped(SilentProgress):
-        def cancelled(self):
-            return True
-
     _, cases = prepare(drawn())
     with pytest.raises(CancelledError):
-        values_of(cases, [drawn()], progress=Stopped())
+        values_of(cases, [drawn()], progress=StopsAfter(0))
 
 
 def same_labels_as_the_segmenter(tmp_path, card, network, case, prepared):

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole self-supervised trainings in miniature, through the command line."""
 
-import json
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from training_runs.command import log_of, train, write_recipe
+from watchers.stops_after import StopsAfter
 
 from ProstateXferLib.checkpoints.file_format import read_checkpoint, write_checkpoint
 from ProstateXferLib.checkpoints.loading import load_checkpoint
@@ -14,12 +14,11 @@ from ProstateXferLib.cli.main import main
 from ProstateXferLib.errors import CancelledError
 from ProstateXferLib.files import file_sha256
 from ProstateXferLib.networks.dinov3 import DINOv3
-from ProstateXferLib.progress import SilentProgress
 from ProstateXferLib.training.chain import run_chain
 from ProstateXferLib.training.exchange.export import export_package
 from ProstateXferLib.training.recipe.reading import read_recipe
 
-yaml = pytest.importorskip("yaml")
+pytest.importorskip("yaml")
 pytest.importorskip("lightning_fabric")
 
 TINY = {
@@ -94,28 +93,20 @@ def with_settings(recipe=TINY, /, **changes):
     return {**recipe, "stages": [{**stage, "settings": {**stage["settings"], **changes}}]}
 
 
-def written(folder, recipe):
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    return path
-
-
-def train(folder, recipe, data, *words):
+def checkpoint_of(folder, recipe, data, *words):
     """Path of what `prostatexfer train` makes of a recipe."""
-    output = folder / "made.safetensors"
-    words = ["train", str(written(folder, recipe)), "-o", str(output), "--data", str(data), "--device", "cpu", *words]
-    assert main(words) == 0
+    code, output = train(folder, recipe, *words, data=data)
+    assert code == 0
     return output
 
 
 def lines(output, kind):
-    (log,) = output.with_suffix(".run").rglob("metrics.jsonl")
-    return [entry for entry in map(json.loads, log.read_text("utf-8").splitlines()) if entry["kind"] == kind]
+    return [entry for entry in log_of(output) if entry["kind"] == kind]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, data):
-    return train(tmp_path_factory.mktemp("made"), TINY, data)
+    return checkpoint_of(tmp_path_factory.mktemp("made"), TINY, data)
 
 
 def test_the_checkpoint_is_the_teachers_encoder(made):
@@ -150,19 +141,8 @@ def test_test_cases_score_the_encoder(made):
     assert {score.cases for score in scores.values()} == {2}
 
 
-class StopsAfter(SilentProgress):
-    """Asks to stop when a few steps were made."""
-
-    def __init__(self, questions):
-        self.left = questions
-
-    def cancelled(self):
-        self.left -= 1
-        return self.left < 0
-
-
 def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, data, made):
-    chain, output = read_recipe(written(tmp_path, TINY)), tmp_path / "resumed.safetensors"
+    chain, output = read_recipe(write_recipe(tmp_path / "recipe.yaml", TINY)), tmp_path / "resumed.safetensors"
     options = {"data": data, "device": torch.device("cpu"), "cache": made.with_suffix(".run") / "cache"}
     with pytest.raises(CancelledError, match="after step"):
         run_chain(chain, output, progress=StopsAfter(10), **options)
@@ -178,7 +158,7 @@ def test_heads_are_kept_for_a_next_stage_and_left_out_at_the_end(tmp_path, data)
         crops=[{"large": 32, "small": 16, "gram": 48, "share": 0.5}, {"large": 48, "small": 32, "gram": 64}],
         gram={"weight": {"start": 0.0, "peak": 0.0, "end": 2.0}, "refresh_steps": 2, "refreshes": 1},
     )["stages"][0] | {"name": "gram", "start": {"checkpoint": "{previous}"}}
-    made = train(tmp_path, {**TINY, "stages": [first, second]}, data, "--steps", "3")
+    made = checkpoint_of(tmp_path, {**TINY, "stages": [first, second]}, data, "--steps", "3")
     kept = read_checkpoint(made.with_suffix(".run") / "stages/01-adapt/final.safetensors")[1]
     assert {name.split(".")[0] for name in kept} == {"backbone", "dino_head", "ibot_head"}
     assert not any("head" in name for name in read_checkpoint(made)[1])
@@ -191,7 +171,7 @@ def test_the_gram_teacher_may_be_what_an_earlier_stage_selected(tmp_path, data):
     """The second stage starts at random, so that only the named teacher can have the first stage's weights."""
     first = with_settings(keep_heads=True)["stages"][0]
     second = with_settings(gram={"teacher": "{stage:adapt}"})["stages"][0] | {"name": "gram"}
-    made = train(tmp_path, {**TINY, "stages": [first, second]}, data, "--steps", "2")
+    made = checkpoint_of(tmp_path, {**TINY, "stages": [first, second]}, data, "--steps", "2")
     run = made.with_suffix(".run") / "stages"
     adapted = read_checkpoint(run / "01-adapt/final.safetensors")[1]
     state = torch.load(run / "02-gram/state.pt", weights_only=True)["learner"]
@@ -209,7 +189,7 @@ def test_the_gram_teacher_may_be_what_an_earlier_stage_selected(tmp_path, data):
 )
 def test_a_gram_teacher_that_is_not_there_is_refused_before_anything_runs(tmp_path, data, capsys, teacher, sentence):
     output = tmp_path / "made.safetensors"
-    recipe = written(tmp_path, with_settings(gram={"teacher": teacher}))
+    recipe = write_recipe(tmp_path / "recipe.yaml", with_settings(gram={"teacher": teacher}))
     assert main(["train", str(recipe), "-o", str(output), "--data", str(data)]) != 0
     error = capsys.readouterr().err
     assert sentence in error and "gram.teacher" in error
@@ -221,7 +201,7 @@ def test_a_stage_begins_with_the_weights_of_its_checkpoint(tmp_path, data, made,
     path = write_checkpoint(tmp_path / "start.safetensors", load_checkpoint(made).card, start.state_dict())
     recipe = with_settings(momentum={"start": 1.0, "peak": 1.0, "end": 1.0})  # a teacher that never moves
     recipe["stages"][0]["start"] = {"checkpoint": str(path)}
-    trained = train(tmp_path, recipe, data, "--steps", "1")
+    trained = checkpoint_of(tmp_path, recipe, data, "--steps", "1")
     for name, value in read_checkpoint(trained)[1].items():
         assert torch.equal(value, start.state_dict()[name])
 
@@ -237,7 +217,7 @@ def package(tmp_path, made):
 def test_a_recipe_may_start_from_another_centres_weights_package(tmp_path, data, made, package):
     recipe = with_settings(momentum={"start": 1.0, "peak": 1.0, "end": 1.0})  # a teacher that never moves
     recipe["stages"][0]["start"] = {"checkpoint": str(package)}
-    trained = train(tmp_path, recipe, data, "--steps", "1")
+    trained = checkpoint_of(tmp_path, recipe, data, "--steps", "1")
     before, after = read_checkpoint(made)[1], read_checkpoint(trained)[1]
     assert all(torch.equal(after[name], value) for name, value in before.items())
     history = load_checkpoint(trained).card.history
@@ -252,8 +232,9 @@ def test_a_damaged_package_is_refused_before_anything_is_trained(tmp_path, data,
     package.write_bytes(content)
     first, second = with_settings()["stages"][0], with_settings()["stages"][0] | {"name": "second"}
     second["start"] = {"checkpoint": str(package)}
-    path, output = written(tmp_path, {**TINY, "stages": [first, second]}), tmp_path / "made.safetensors"
-    assert main(["train", str(path), "-o", str(output), "--data", str(data)]) != 0
+    output = tmp_path / "made.safetensors"
+    recipe = write_recipe(tmp_path / "recipe.yaml", {**TINY, "stages": [first, second]})
+    assert main(["train", str(recipe), "-o", str(output), "--data", str(data)]) != 0
     assert "stages[1].start.checkpoint" in capsys.readouterr().err
     assert not output.with_suffix(".run").exists()
 
@@ -268,15 +249,15 @@ def test_a_damaged_package_is_refused_before_anything_is_trained(tmp_path, data,
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused_in_one_sentence(tmp_path, data, capsys, change, sentence):
-    recipe = {**TINY, "stages": [{**TINY["stages"][0], **change}]}
+    recipe = write_recipe(tmp_path / "recipe.yaml", {**TINY, "stages": [{**TINY["stages"][0], **change}]})
     output = tmp_path / "made.safetensors"
-    assert main(["train", str(written(tmp_path, recipe)), "-o", str(output), "--data", str(data)]) != 0
+    assert main(["train", str(recipe), "-o", str(output), "--data", str(data)]) != 0
     assert sentence in capsys.readouterr().err and not output.exists()
 
 
 def test_mixed_precision_and_worker_processes_change_little(tmp_path, data, made):
     words = ("--set", "stages.adapt.loop.precision=bf16", "--set", "stages.adapt.loop.workers=1", "--steps", "2")
-    mixed = lines(train(tmp_path, TINY, data, *words), "train")[-1]
+    mixed = lines(checkpoint_of(tmp_path, TINY, data, *words), "train")[-1]
     assert mixed["loss"] == pytest.approx(lines(made, "train")[0]["loss"], rel=0.02)
 
 
@@ -318,7 +299,7 @@ def test_two_processes_make_the_weights_of_one(tmp_path, data):
     recipe = with_settings(noise={"drop_path": 0.0}, freeze_last_layer_epochs=0)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    one = read_checkpoint(train(tmp_path / "one", recipe, data))[1]
-    two = read_checkpoint(train(tmp_path / "two", recipe, data, "--devices", "2"))[1]
+    one = read_checkpoint(checkpoint_of(tmp_path / "one", recipe, data))[1]
+    two = read_checkpoint(checkpoint_of(tmp_path / "two", recipe, data, "--devices", "2"))[1]
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=2e-5)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole synthesis trainings in miniature: the checkpoint loads, works, and says how it was made."""
 
-import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,20 +8,19 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from training_runs.command import logged, train
 
 from ProstateXferLib.checkpoints.card import ModelCard
 from ProstateXferLib.checkpoints.file_format import read_checkpoint, write_checkpoint
 from ProstateXferLib.checkpoints.loading import load_checkpoint
-from ProstateXferLib.cli.main import main
 from ProstateXferLib.images.body import body_mask
 from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.io import write_image
 from ProstateXferLib.images.phantom import make_phantom
 from ProstateXferLib.metrics.sct import DGCF_RANGE, psnr
-from ProstateXferLib.networks.dinov3 import DINOv3
 from ProstateXferLib.pipelines.synthesizer import Synthesizer
 
-yaml = pytest.importorskip("yaml")
+pytest.importorskip("yaml")
 pytest.importorskip("lightning_fabric")
 
 CT_GRID = Grid((64, 56, 4), (6.0, 6.0, 10.0), (-189.0, -165.0, -15.0))
@@ -65,32 +63,10 @@ def tiny(**changes):
     return {**TINY, "stages": [stage]}
 
 
-def train(folder, recipe, *words, data=None):
-    """Exit code and path of `prostatexfer train`; `recipe` is one of ours or the name of a shipped one."""
-    if not isinstance(recipe, str):
-        path = folder / "recipe.yaml"
-        path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-        recipe = str(path)
-    output = folder / "made.safetensors"
-    return main(["train", recipe, "-o", str(output), "--data", str(data or folder), "--device", "cpu", *words]), output
-
-
-def logged(output, part):
-    """The lines of a run's log that have a key which begins so."""
-    (log,) = output.with_suffix(".run").rglob("metrics.jsonl")
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    return [line for line in lines if any(part in key for key in line)]
-
-
 @pytest.fixture
-def encoder_file(tmp_path):
+def encoder_file(tmp_path, random_network):
     """A DINOv3 of ours with weights that matter, and it."""
-    torch.manual_seed(5)
-    encoder = DINOv3(32, 4, 2)
-    encoder.init_weights()
-    for name, parameter in encoder.named_parameters():
-        if name.endswith("gamma"):
-            torch.nn.init.constant_(parameter, 0.5)
+    encoder = random_network("dinov3", width=32, heads=2)
     card = ModelCard("tiny-encoder", "encoder", "dinov3", arguments={"eps": 1e-5, "rope_dtype": "fp32"})
     path = write_checkpoint(tmp_path / "encoder.safetensors", card, encoder.state_dict())
     return SimpleNamespace(path=path, state=encoder.state_dict())

@@ -16,7 +16,6 @@ from ProstateXferLib.images.grid import Grid
 from ProstateXferLib.images.io import write_image
 from ProstateXferLib.images.phantom import simulate_cbct
 from ProstateXferLib.networks.dgcf import DGCF
-from ProstateXferLib.networks.dinov3 import DINOv3
 from ProstateXferLib.networks.guided_dgcf import GuidedDGCF
 from ProstateXferLib.pipelines.preparation import prepare_slices
 from ProstateXferLib.progress import SilentProgress
@@ -255,13 +254,8 @@ def test_a_source_without_pairs_is_refused(pattern):
 
 
 @pytest.fixture
-def guided():
-    torch.manual_seed(0)
-    encoder = DINOv3(32, 4, 2)
-    encoder.init_weights()
-    for name, parameter in encoder.named_parameters():
-        if name.endswith("gamma"):
-            torch.nn.init.constant_(parameter, 0.5)
+def guided(random_network):
+    encoder = random_network("dinov3", width=32, heads=2)
     return GuidedDGCF(DGCF(4, 32), encoder, encoder_range=(0.0, 2.0)).eval()
 
 

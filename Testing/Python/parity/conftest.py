@@ -74,6 +74,12 @@ def golden():
     return read_golden
 
 
+@pytest.fixture(scope="session")
+def nnunet(golden_data):
+    """The folder of what nnU-Net itself wrote: results folders, and images with their logits and labels."""
+    return golden_data / "mr-dinov3"
+
+
 @pytest.fixture(params=[False, True], ids=["inference", "training"])
 def both_paths(request):
     """Inference runs on folded and packed weights, training on the layers as they are: both must agree."""

@@ -19,11 +19,6 @@ from ProstateXferLib.progress import SilentProgress
 CONFIGURATIONS = ("2d", "3d_fullres")
 
 
-@pytest.fixture(scope="module")
-def nnunet(golden_data):
-    return golden_data / "mr-dinov3"
-
-
 def weights_of(folder, configuration, fold):
     with np.load(folder / "nnunet_model" / f"{configuration}_fold{fold}_weights.npz") as file:
         return {key.removeprefix("w/"): torch.tensor(file[key]) for key in file.files}

@@ -24,11 +24,6 @@ PROBABILITY_OFF = {
 
 
 @pytest.fixture(scope="module")
-def nnunet(golden_data):
-    return golden_data / "mr-dinov3"
-
-
-@pytest.fixture(scope="module")
 def models(nnunet, tmp_path_factory):
     """Configuration -> the folder, one file of all folds, and a file per fold."""
     out, made = tmp_path_factory.mktemp("models"), {}

@@ -23,11 +23,6 @@ DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 
 
 @pytest.fixture(scope="module")
-def nnunet(golden_data):
-    return golden_data / "mr-dinov3"
-
-
-@pytest.fixture(scope="module")
 def misc(nnunet):
     with np.load(nnunet / "nnunet_misc.npz") as file:
         return {key: file[key] for key in file.files}

@@ -6,6 +6,8 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
+from made_images.gland import gland_with_lesion
+from made_images.grids import OBLIQUE
 
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.segmentation_file import write_segmentation
@@ -17,26 +19,13 @@ from ProstateXferSlicer.scene.segmentations import (
 )
 from ProstateXferSlicer.scene.volumes import volumeOfImage
 
-_OBLIQUE = np.array(sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.4).GetMatrix()).reshape(3, 3)
-_DIRECTIONS = {"oblique": _OBLIQUE, "left-handed and oblique": _OBLIQUE @ np.diag([1.0, 1.0, -1.0])}
-_GLAND, _LESION = np.s_[2:8, 3:11, 3:12], np.s_[3:5, 5:8, 5:8]
-
-
-def _labels(direction=_OBLIQUE, gland=1, lesion=2) -> sitk.Image:
-    voxels = np.zeros((12, 14, 16), np.uint8)
-    voxels[_GLAND] = gland
-    voxels[_LESION] = lesion
-    image = sitk.GetImageFromArray(voxels)
-    image.SetSpacing((0.5, 0.7, 3.0))
-    image.SetOrigin((10.1, -20.2, 30.3))
-    image.SetDirection(np.ravel(direction).tolist())
-    return image
+_DIRECTIONS = {"oblique": OBLIQUE, "left-handed and oblique": OBLIQUE @ np.diag([1.0, 1.0, -1.0])}
 
 
 @pytest.fixture
 def loaded(scene, tmp_path):
     """A segmentation node with gland and lesion, and its volume."""
-    labels = _labels()
+    labels = gland_with_lesion()
     volume = volumeOfImage(sitk.Cast(labels, sitk.sitkInt16), "T2 größer")
     path = write_segmentation(labels, (PROSTATE, DIL), tmp_path / "Läsion.seg.nrrd")
     return loadSegmentation(path, "T2 größer segmentation", volume), volume
@@ -62,7 +51,7 @@ def test_names_ids_colours_values_and_codes_are_those_of_the_file(loaded):
 
 @pytest.mark.parametrize("direction", list(_DIRECTIONS))
 def test_every_voxel_of_a_segment_lies_where_it_lies_in_the_patient(scene, tmp_path, direction):
-    labels = _labels(_DIRECTIONS[direction])
+    labels = gland_with_lesion(_DIRECTIONS[direction])
     path = write_segmentation(labels, (PROSTATE, DIL), tmp_path / "s.seg.nrrd")
 
     node = loadSegmentation(path, "s", None)
@@ -96,7 +85,7 @@ def test_the_gland_contains_the_lesion_in_a_layer_of_its_own(loaded):
 
 def test_gaps_in_the_label_values_do_no_harm(scene, tmp_path):
     structures = (PERIPHERAL_ZONE, generic_structure(7, "Näme mit Lücke"))
-    path = write_segmentation(_labels(gland=3, lesion=7), structures, tmp_path / "s.seg.nrrd")
+    path = write_segmentation(gland_with_lesion(gland=3, lesion=7), structures, tmp_path / "s.seg.nrrd")
 
     segmentation = loadSegmentation(path, "s", None).GetSegmentation()
 
@@ -123,13 +112,13 @@ def test_the_volume_is_the_reference_from_the_start(loaded):
 
 
 def test_the_result_of_a_moved_volume_is_not_moved_twice(scene, tmp_path):
-    volume = volumeOfImage(sitk.Cast(_labels(), sitk.sitkInt16), "T2")
+    volume = volumeOfImage(sitk.Cast(gland_with_lesion(), sitk.sitkInt16), "T2")
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Shift")
     matrix = vtk.vtkMatrix4x4()
     matrix.SetElement(0, 3, 100)
     transform.SetMatrixTransformToParent(matrix)
     volume.SetAndObserveTransformNodeID(transform.GetID())
-    in_world = _labels()
+    in_world = gland_with_lesion()
     in_world.SetOrigin((in_world.GetOrigin()[0] - 100, *in_world.GetOrigin()[1:]))
     path = write_segmentation(in_world, (PROSTATE, DIL), tmp_path / "s.seg.nrrd")
 
@@ -150,7 +139,7 @@ def test_the_scene_does_not_remember_the_temporary_file(loaded, scene):
 
 
 def test_only_the_segmentation_and_its_display_come_into_the_scene(scene, tmp_path):
-    labels = _labels()
+    labels = gland_with_lesion()
     volume = volumeOfImage(sitk.Cast(labels, sitk.sitkInt16), "T2")
     path = write_segmentation(labels, (PROSTATE, DIL), tmp_path / "s.seg.nrrd")
     before = {node.GetID() for node in slicer.util.getNodes("*", useLists=True).values() for node in node}
@@ -189,7 +178,7 @@ def test_a_surface_can_be_made_and_taken_away_again(loaded):
 def test_a_left_handed_surface_is_as_large_as_a_right_handed_one(scene, tmp_path):
     volumes = []
     for direction in _DIRECTIONS.values():
-        path = write_segmentation(_labels(direction), (PROSTATE, DIL), tmp_path / "s.seg.nrrd")
+        path = write_segmentation(gland_with_lesion(direction), (PROSTATE, DIL), tmp_path / "s.seg.nrrd")
         node = loadSegmentation(path, "s", None)
         createClosedSurface(node)
         mass = vtk.vtkMassProperties()
@@ -210,7 +199,7 @@ def test_a_left_handed_surface_is_as_large_as_a_right_handed_one(scene, tmp_path
     ids=["half a header", "voxels missing", "empty", "gone"],
 )
 def test_a_damaged_file_is_a_sentence_and_leaves_the_scene_alone(scene, tmp_path, damage, message):
-    path = write_segmentation(_labels(), (PROSTATE, DIL), tmp_path / "s.seg.nrrd")
+    path = write_segmentation(gland_with_lesion(), (PROSTATE, DIL), tmp_path / "s.seg.nrrd")
     damage(path)
     nodes = scene.GetNumberOfNodes()
 

@@ -6,6 +6,8 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
+from made_images.gland import gland_with_lesion
+from made_images.grids import OBLIQUE
 
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.grid import Grid
@@ -20,36 +22,23 @@ from ProstateXferSlicer.scene.segmentations import (
 )
 from ProstateXferSlicer.scene.volumes import imageOfVolume, volumeOfImage
 
-_OBLIQUE = np.array(sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.4).GetMatrix()).reshape(3, 3)
 _DIRECTIONS = {
     "straight": np.eye(3),
-    "oblique": _OBLIQUE,
-    "left-handed and oblique": _OBLIQUE @ np.diag([1.0, 1.0, -1.0]),
+    "oblique": OBLIQUE,
+    "left-handed and oblique": OBLIQUE @ np.diag([1.0, 1.0, -1.0]),
 }
-_GLAND, _LESION = np.s_[2:8, 3:11, 3:12], np.s_[3:5, 5:8, 5:8]
 _VOXEL_CM3 = 0.5 * 0.7 * 3 / 1000
-
-
-def _labels(direction=_OBLIQUE) -> sitk.Image:
-    voxels = np.zeros((12, 14, 16), np.uint8)
-    voxels[_GLAND] = PROSTATE.value
-    voxels[_LESION] = DIL.value
-    image = sitk.GetImageFromArray(voxels)
-    image.SetSpacing((0.5, 0.7, 3.0))
-    image.SetOrigin((10.1, -20.2, 30.3))
-    image.SetDirection(np.ravel(direction).tolist())
-    return image
 
 
 @pytest.fixture(params=list(_DIRECTIONS))
 def case(scene, tmp_path, request):
     """Labels, the volume they belong to, and the segmentation node made of them."""
-    return _case(_labels(_DIRECTIONS[request.param]), tmp_path)
+    return _case(gland_with_lesion(_DIRECTIONS[request.param]), tmp_path)
 
 
 @pytest.fixture
 def oblique_case(scene, tmp_path):
-    return _case(_labels(), tmp_path)
+    return _case(gland_with_lesion(), tmp_path)
 
 
 def _case(labels, tmp_path):
@@ -63,6 +52,15 @@ def _edit(node, segment_id, volume, change):
     mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, segment_id, volume)
     change(mask)
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, segment_id, volume)
+
+
+def _add_box(node, name, volume, box):
+    """A new segment in which a person has painted a box of voxels (k, j, i)."""
+
+    def paint(mask):
+        mask[box] = 1
+
+    _edit(node, node.GetSegmentation().AddEmptySegment("", name), volume, paint)
 
 
 def _volumes(node, grid_image) -> dict[str, float]:
@@ -172,19 +170,19 @@ def test_nothing_but_empty_segments_is_measured_as_nothing(scene):
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "leer")
     node.GetSegmentation().AddEmptySegment("Prostate", "Prostate")
 
-    found = segmentationOfNode(node, _labels())
+    found = segmentationOfNode(node, gland_with_lesion())
 
-    assert found.labels.GetSize() == _labels().GetSize()
+    assert found.labels.GetSize() == gland_with_lesion().GetSize()
     assert [(row.id, row.volume_cm3) for row in measure(found)] == [("Prostate", 0)]
 
 
 def test_a_segmentation_without_segments_has_no_rows(scene):
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "leer")
 
-    found = segmentationOfNode(node, _labels())
+    found = segmentationOfNode(node, gland_with_lesion())
 
     assert found.structures == ()
-    assert Grid.of(found.labels) == Grid.of(_labels())
+    assert Grid.of(found.labels) == Grid.of(gland_with_lesion())
     assert measure(found) == []
 
 
@@ -192,12 +190,8 @@ def test_a_new_segment_of_any_name_has_a_row_and_keeps_the_others(oblique_case):
     _, volume, node = oblique_case
     before = _volumes(node, imageOfVolume(volume))
     name = "Läsion 2 | links; ~^\u200b"
-    segment_id = node.GetSegmentation().AddEmptySegment("", name)
 
-    def paint(mask):
-        mask[9:11, 1:3, 1:4] = 1
-
-    _edit(node, segment_id, volume, paint)
+    _add_box(node, name, volume, np.s_[9:11, 1:3, 1:4])
 
     after = _volumes(node, imageOfVolume(volume))
     assert after.pop(name) == pytest.approx(12 * _VOXEL_CM3)
@@ -207,12 +201,8 @@ def test_a_new_segment_of_any_name_has_a_row_and_keeps_the_others(oblique_case):
 def test_a_second_lesion_drawn_over_the_gland_is_taken_from_neither(oblique_case):
     # It overlaps the gland and lies in a layer where the label value is used already.
     _, volume, node = oblique_case
-    segment_id = node.GetSegmentation().AddEmptySegment("", "DIL 2")
 
-    def paint(mask):
-        mask[6, 4:8, 4:8] = 1
-
-    _edit(node, segment_id, volume, paint)
+    _add_box(node, "DIL 2", volume, np.s_[6, 4:8, 4:8])
 
     volumes = _volumes(node, imageOfVolume(volume))
     assert volumes["DIL 2"] == pytest.approx(16 * _VOXEL_CM3)
@@ -233,12 +223,8 @@ def test_a_renamed_segment_is_measured_under_its_new_name(oblique_case):
 
 def test_two_segments_of_one_name_are_told_apart(oblique_case):
     _, volume, node = oblique_case
-    segment_id = node.GetSegmentation().AddEmptySegment("", "DIL")
 
-    def paint(mask):
-        mask[9, 1:3, 1:4] = 1
-
-    _edit(node, segment_id, volume, paint)
+    _add_box(node, "DIL", volume, np.s_[9, 1:3, 1:4])
 
     volumes = _volumes(node, imageOfVolume(volume))
     assert volumes["DIL"] == pytest.approx(18 * _VOXEL_CM3)

@@ -6,6 +6,7 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
+from made_images.gland import gland_with_lesion
 
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.segmentation_file import read_segmentation, write_segmentation
@@ -14,21 +15,10 @@ from ProstateXferSlicer.scene.segmentations import loadSegmentation, segmentatio
 from ProstateXferSlicer.scene.volumes import volumeOfImage
 
 
-def _labels() -> sitk.Image:
-    voxels = np.zeros((12, 14, 16), np.uint8)
-    voxels[2:8, 3:11, 3:12] = PROSTATE.value
-    voxels[3:5, 5:8, 5:8] = DIL.value
-    image = sitk.GetImageFromArray(voxels)
-    image.SetSpacing((0.5, 0.7, 3.0))
-    image.SetOrigin((10.1, -20.2, 30.3))
-    image.SetDirection(sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.4).GetMatrix())
-    return image
-
-
 @pytest.fixture
 def node(scene, tmp_path):
-    volume = volumeOfImage(sitk.Cast(_labels(), sitk.sitkInt16), "T2")
-    path = write_segmentation(_labels(), (PROSTATE, DIL), tmp_path / "in.seg.nrrd")
+    volume = volumeOfImage(sitk.Cast(gland_with_lesion(), sitk.sitkInt16), "T2")
+    path = write_segmentation(gland_with_lesion(), (PROSTATE, DIL), tmp_path / "in.seg.nrrd")
     return loadSegmentation(path, "Segmentierung größer", volume)
 
 
@@ -44,9 +34,9 @@ def _add_transform(node, *changes):
 def test_the_library_reads_back_what_it_had_written(node, tmp_path):
     labels, structures = read_segmentation(segmentationFile(node, tmp_path / "größe.seg.nrrd"))
 
-    assert np.array_equal(sitk.GetArrayFromImage(labels), sitk.GetArrayFromImage(_labels()))
-    assert labels.GetOrigin() == pytest.approx(_labels().GetOrigin())
-    assert labels.GetDirection() == pytest.approx(_labels().GetDirection())
+    assert np.array_equal(sitk.GetArrayFromImage(labels), sitk.GetArrayFromImage(gland_with_lesion()))
+    assert labels.GetOrigin() == pytest.approx(gland_with_lesion().GetOrigin())
+    assert labels.GetDirection() == pytest.approx(gland_with_lesion().GetDirection())
     assert structures == (PROSTATE, DIL)
 
 
@@ -69,7 +59,7 @@ def test_a_linear_transform_is_in_the_file_and_the_node_keeps_its_own(node, tmp_
 
     labels, _ = read_segmentation(segmentationFile(node, tmp_path / "out.seg.nrrd"))
 
-    left, posterior, superior = _labels().GetOrigin()
+    left, posterior, superior = gland_with_lesion().GetOrigin()
     assert labels.GetOrigin() == pytest.approx((left - 10, posterior, superior - 5))
     assert node.GetParentTransformNode().GetName() == "Transform"
     labelmap = node.GetBinaryLabelmapInternalRepresentation("DIL")
@@ -115,7 +105,7 @@ def test_where_everything_was_erased_the_grid_is_still_that_of_the_image(node, t
 
     labels, structures = read_segmentation(segmentationFile(node, tmp_path / "out.seg.nrrd"))
 
-    assert labels.GetSize() == _labels().GetSize()
+    assert labels.GetSize() == gland_with_lesion().GetSize()
     assert not sitk.GetArrayViewFromImage(labels).any()
     assert [s.name for s in structures] == ["Prostate", "DIL"]
 

@@ -6,17 +6,17 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
+from made_images.grids import OBLIQUE
 
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.checks import check_image
 from ProstateXferSlicer.scene.volumes import imageOfVolume, volumeOfImage
 
-_OBLIQUE = np.array(sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.4).GetMatrix()).reshape(3, 3)
 _DIRECTIONS = {
     "straight": np.eye(3),
-    "double oblique": _OBLIQUE,
+    "double oblique": OBLIQUE,
     "left-handed": np.diag([1.0, 1.0, -1.0]),
-    "left-handed and oblique": _OBLIQUE @ np.diag([1.0, -1.0, 1.0]),
+    "left-handed and oblique": OBLIQUE @ np.diag([1.0, -1.0, 1.0]),
     "sagittal": np.array([[0.0, 0, 1], [1, 0, 0], [0, -1, 0]]),
 }
 _BRIGHTEST_XYZ = (2, 6, 3)
@@ -28,7 +28,7 @@ def image(request) -> sitk.Image:
     return _image(_DIRECTIONS[request.param])
 
 
-def _image(direction=_OBLIQUE, dtype=np.int16) -> sitk.Image:
+def _image(direction=OBLIQUE, dtype=np.int16) -> sitk.Image:
     voxels = np.random.default_rng(1).integers(0, 100, (7, 9, 8)).astype(dtype)
     voxels[_BRIGHTEST_XYZ[::-1]] = 120
     image = sitk.GetImageFromArray(voxels)

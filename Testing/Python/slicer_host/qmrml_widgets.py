@@ -8,7 +8,7 @@ from PySide6 import QtCore, QtGui, QtWidgets
 
 from slicer_host import ctk_module
 from slicer_host.node_combo_box import qMRMLNodeComboBox
-from slicer_host.stand_in import Observations, stored
+from slicer_host.stand_in import Observations, requireClass, stored
 from slicer_host.ui_loader import registerClass
 
 
@@ -67,8 +67,7 @@ class qMRMLTableView(QtWidgets.QTableView):
 
     def setMRMLTableNode(self, node) -> None:
         """Show this table."""
-        if node is not None and not node.IsA("vtkMRMLTableNode"):
-            raise TypeError(f"setMRMLTableNode does not take a {node.GetClassName()}")
+        requireClass(node, "vtkMRMLTableNode", "setMRMLTableNode")
         self._node = node
         self._observed.clear()
         if node is not None:
@@ -124,8 +123,7 @@ class qMRMLSegmentsTableView(qMRMLWidget):
 
     def setSegmentationNode(self, node) -> None:
         """Show the segments of this node."""
-        if node is not None and not node.IsA("vtkMRMLSegmentationNode"):
-            raise TypeError(f"setSegmentationNode does not take a {node.GetClassName()}")
+        requireClass(node, "vtkMRMLSegmentationNode", "setSegmentationNode")
         self._node = node
         self._observed.clear()
         if node is not None:
@@ -176,8 +174,7 @@ class qMRMLSegmentationShow3DButton(ctk_module.ctkMenuButton):
 
     def setSegmentationNode(self, node) -> None:
         """Show the surface of this node; without a node the button is grey."""
-        if node is not None and not node.IsA("vtkMRMLSegmentationNode"):
-            raise TypeError(f"setSegmentationNode does not take a {node.GetClassName()}")
+        requireClass(node, "vtkMRMLSegmentationNode", "setSegmentationNode")
         self._node = node
         self.setEnabled(node is not None)
         surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()

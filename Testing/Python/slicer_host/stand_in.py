@@ -23,6 +23,12 @@ def stored(kind, name: str, default, changed: str = "") -> QtCore.Property:
     return QtCore.Property(kind, read, write)
 
 
+def requireClass(node, className: str, method: str) -> None:
+    """As PythonQt does: raise TypeError where a method is given a node of another class; None is allowed."""
+    if node is not None and not node.IsA(className):
+        raise TypeError(f"{method} does not take a {node.GetClassName()}")
+
+
 class Observations:
     """What a widget observes in the scene; it neither keeps the widget alive nor calls one that is gone."""
 

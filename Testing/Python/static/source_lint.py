@@ -7,7 +7,8 @@ Each function returns its findings as sentences with a line number; nothing is i
 import ast
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from static.imports import imports_of
 
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
@@ -37,32 +38,6 @@ NEWER_MODULES = {
     "vtkmodules.util.execution_model": "VTK 9.4",
 }
 NEWER_KEYWORDS = {("launchConsoleProcess", "blocking"): "Slicer 5.12"}
-
-
-@dataclass(frozen=True)
-class Import:
-    """One imported module, where it stands, and whether it is loaded together with the file."""
-
-    module: str
-    line: int
-    at_file_scope: bool
-
-
-def imports_of(tree: ast.Module) -> Iterator[Import]:
-    """Every import of a file, function-level ones included."""
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    lazy = {id(node) for function in functions for node in ast.walk(function)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            stem = "." * node.level + (node.module or "")
-            # `from ProstateXferSlicer import panel` names a room.
-            names = [f"{stem}.{alias.name}" for alias in node.names] if "." not in stem else [stem]
-        else:
-            continue
-        for name in names:
-            yield Import(name, node.lineno, id(node) not in lazy)
 
 
 def import_faults(place: str, tree: ast.Module) -> list[str]:

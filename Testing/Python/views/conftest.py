@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """This room runs in "Slicer for tests"; see slicer_host/fixtures.py for what the fixtures are."""
 
+import pytest
+
 from slicer_host.fixtures import (  # noqa: F401
     callback_errors,
     cbct_volume,
@@ -14,3 +16,12 @@ from slicer_host.fixtures import (  # noqa: F401
     slicer_host,
     t2w_volume,
 )
+
+
+@pytest.fixture(autouse=True)
+def _gl():
+    """Nothing can be drawn where OpenGL is missing."""
+    from slicer_host import render
+
+    if (reason := render.missingGl()) is not None:
+        pytest.skip(reason)

@@ -11,12 +11,6 @@ from slicer_host import render
 _LESION_IJK, _RADIUS_VOXELS = (40, 22, 10), 4
 
 
-@pytest.fixture(autouse=True)
-def _gl():
-    if (reason := render.missingGl()) is not None:
-        pytest.skip(reason)
-
-
 @pytest.fixture
 def ijk_to_ras(t2w_volume) -> np.ndarray:
     matrix = vtk.vtkMatrix4x4()

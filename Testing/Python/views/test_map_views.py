@@ -23,12 +23,6 @@ _GRID = Grid((80, 60, 9), (2.0, 2.0, 4.0), (-79.0, -59.0, -16.0))  # its middle 
 _GREY_TOLERANCE = 4
 
 
-@pytest.fixture(autouse=True)
-def _gl():
-    if (reason := render.missingGl()) is not None:
-        pytest.skip(reason)
-
-
 @pytest.fixture
 def added(scene, tmp_path):
     """added(outputs by key): an image as input, and the nodes that a run with these outputs adds."""

@@ -27,12 +27,6 @@ _LEFT_HANDED = np.diag([1.0, 1.0, -1.0])
 _NEAR_PX = 3  # a voxel is about 4 px wide
 
 
-@pytest.fixture(autouse=True)
-def _gl():
-    if (reason := render.missingGl()) is not None:
-        pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def phantom_on():
     """phantom_on(direction, lesions): a phantom and its images on a grid around its prostate; made once for each."""

@@ -37,7 +37,7 @@ h2 { font-size: 22px; margin: 0 0 12px; padding-bottom: 6px; border-bottom: 2px 
 .warnings ul { margin: 0; padding-left: 22px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14.5px; font-variant-numeric: tabular-nums; }
-caption { caption-side: bottom; text-align: left; color: var(--soft); font-size: 14px; padding-top: 8px; }
+p.caption { color: var(--soft); font-size: 14px; margin: 8px 0 0; max-width: 76em; }
 th, td { padding: 7px 8px; text-align: right; white-space: nowrap; vertical-align: baseline; }
 th:first-child, td:first-child { text-align: left; }
 table.remarks th:last-child, table.remarks td:last-child { text-align: left; }
@@ -67,7 +67,7 @@ footer { color: var(--soft); font-size: 14px; padding: 20px 32px 32px; margin-to
   .warnings h2 { font-size: 11pt; }
   p.research, header p.subtitle { font-size: 11pt; }
   section { margin-top: 18px; }
-  table { font-size: 7.6pt; } th, td { padding: 3px 4px; } caption, figcaption, footer { font-size: 8.5pt; }
+  table { font-size: 7.6pt; } th, td { padding: 3px 4px; } p.caption, figcaption, footer { font-size: 8.5pt; }
   figure, tr, .warnings { break-inside: avoid; }
   figure img { max-height: 235mm; }
 }
@@ -126,11 +126,12 @@ def _table(table: Table) -> str:
     units = "".join(f"<th>{escape(unit)}</th>" for unit in table.units)
     units = f'<tr class="units">{units}</tr>\n' if table.units else ""
     rows = "".join(_row(row, words, part=i in table.indented) for i, row in enumerate(table.rows))
-    caption = f"<caption>{escape(table.caption)}</caption>\n" if table.caption else ""
+    # Outside of what scrolls: a wide table must not take its notes out of sight.
+    caption = f'<p class="caption">{escape(table.caption)}</p>\n' if table.caption else ""
     kind = ' class="remarks"' if _ends_in_words(table) else ""
     return (
-        f'<section>\n<h2>{escape(table.title)}</h2>\n<div class="scroll"><table{kind}>\n{caption}<thead>\n'
-        f"<tr>{head}</tr>\n{units}</thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n</section>\n"
+        f'<section>\n<h2>{escape(table.title)}</h2>\n<div class="scroll"><table{kind}>\n<thead>\n'
+        f"<tr>{head}</tr>\n{units}</thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n{caption}</section>\n"
     )
 
 

@@ -234,7 +234,7 @@ class SliceDecoder:
         """`run` for all tiles of `tokens`, by their numbers; in batches, because decoding needs the most memory."""
         every = torch.arange(len(tokens))
         if runner.device.type == "cpu":  # the head takes few tokens at a time there by itself
-            return run(every, tokens.device)
+            return run(every, every.device)  # tokens of before memory ran out may lie on the GPU still
         return torch.cat(runner.run(lambda tiles: run(tiles.to(tokens.device), tiles.device), every))
 
     @property

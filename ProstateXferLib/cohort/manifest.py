@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cases of a batch, from a CSV file or a folder."""
 
-import csv
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ProstateXferLib.cohort.case import Case, checked_case_name, folder_key
 from ProstateXferLib.cohort.inputs import INPUT_NAMES, StudyInputs
+from ProstateXferLib.csv_rows import CsvRow, read_csv_rows
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.images.io import image_suffix
 from ProstateXferLib.images.segmentation_file import SEGMENTATION_SUFFIX
 
 CASE_COLUMN = "case"
-_DELIMITERS = ",;\t"
 
 
 @dataclass(frozen=True)
@@ -48,33 +46,21 @@ def read_manifest(path: Path) -> Manifest:
 
 def _rows(path: Path) -> Iterator[tuple[Case, str]]:
     """Each row of a CSV as a case, and where it stands."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProstateXferError(f"'{path}' cannot be read as text ({error}): save it as CSV in UTF-8.") from error
-    first = text.splitlines()[0] if text.strip() else ""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count), strict=True)
-    try:
-        header = [cell.strip().lower() for cell in next(reader, [])]
-        _check_header(header, path)
-        found = False
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                found = True
-                yield _case(header, cells, path, f"line {reader.line_num} of '{path.name}'")
-    except csv.Error as error:
-        raise ProstateXferError(f"'{path.name}' is no sound CSV near line {reader.line_num} ({error}).") from error
-    if not found:
+    header, rows = read_csv_rows(path)
+    _check_header(header, path)
+    if not rows:
         raise ProstateXferError(f"'{path.name}' lists no case: add a line for each below the header.")
+    for row in rows:
+        yield _case(row, path)
 
 
-def _check_header(header: list[str], path: Path) -> None:
+def _check_header(header: Sequence[str], path: Path) -> None:
     columns = (CASE_COLUMN, *INPUT_NAMES)
     unknown = [name for name in header if name not in columns]
-    double = [name for name in header if header.count(name) > 1]
-    if unknown or double:
-        what = f"the unknown column '{unknown[0]}'" if unknown else f"the column '{double[0]}' twice"
-        raise ProstateXferError(f"Line 1 of '{path.name}' has {what}: the columns are {', '.join(columns)}.")
+    if unknown:
+        raise ProstateXferError(
+            f"Line 1 of '{path.name}' has the unknown column '{unknown[0]}': the columns are {', '.join(columns)}."
+        )
     if CASE_COLUMN not in header or len(header) < 2:
         raise ProstateXferError(
             f"Line 1 of '{path.name}' must name the column '{CASE_COLUMN}' and at least one of "
@@ -82,11 +68,10 @@ def _check_header(header: list[str], path: Path) -> None:
         )
 
 
-def _case(header: list[str], cells: list[str], path: Path, where: str) -> tuple[Case, str]:
-    if len(cells) != len(header):
-        raise ProstateXferError(f"{_capital(where)} has {len(cells)} cells and the header {len(header)}: correct it.")
-    values = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-    name = checked_case_name(values.pop(CASE_COLUMN), where)
+def _case(row: CsvRow, path: Path) -> tuple[Case, str]:
+    where = f"line {row.line} of '{path.name}'"
+    name = checked_case_name(row.cells[CASE_COLUMN], where)
+    values = {column: cell for column, cell in row.cells.items() if column != CASE_COLUMN}
     files = {column: path.parent / Path(cell).expanduser() for column, cell in values.items() if cell}
     if not files:
         raise ProstateXferError(f"{_capital(where)} names no image for the case '{name}': add one.")

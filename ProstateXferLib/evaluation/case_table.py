@@ -4,9 +4,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ProstateXferLib.csv_rows import CsvRow, read_csv_rows
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.evaluation.case_files import NEEDED, ROLES, CaseFiles, Cohort
-from ProstateXferLib.evaluation.csv_rows import CsvRow, read_csv_rows
 
 CASE_COLUMN = "case"
 _OTHER_NAMES = {"mask": "body"}

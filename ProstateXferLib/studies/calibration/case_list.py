@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ProstateXferLib.csv_rows import CsvRow, read_csv_rows
 from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.evaluation.case_files import case_stem
-from ProstateXferLib.evaluation.csv_rows import CsvRow, read_csv_rows
 
 _IMAGE, _REFERENCE, _CASE, _PATIENT = "image", "reference", "case", "patient"
 

@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ProstateXferLib.csv_rows import CsvRow, read_csv_rows
 from ProstateXferLib.errors import ProstateXferError
-from ProstateXferLib.evaluation.csv_rows import CsvRow, read_csv_rows
 from ProstateXferLib.files import write_text
 from ProstateXferLib.studies.ensemble_selection.plan import Candidate, Plan, PlannedCase
 

@@ -44,7 +44,7 @@ MAY_IMPORT = {
 }
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 # Modules beside the rooms, on which every room may stand; they know no room and no third-party package at file scope.
-BASE = {"errors", "files", "progress", "resources_dir", "version"}
+BASE = {"csv_rows", "errors", "files", "progress", "resources_dir", "version"}
 # The doors: they lead to every room, the first by lazy names, the second to the command line.
 DOORS = {"__init__", "__main__"}
 

@@ -12,6 +12,7 @@ from ProstateXferLib.cli.pipeline_options import add_pipeline_arguments, set_thr
 from ProstateXferLib.cli.progress import make_progress
 from ProstateXferLib.cli.segment import DEFAULT_MODEL
 from ProstateXferLib.cli.synthesize import DEFAULT_MODELS
+from ProstateXferLib.errors import ProstateXferError
 from ProstateXferLib.progress import SubProgress
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 PHANTOM_WARNING = (
     "The shipped models are small and were trained on few public cases and on phantoms; they demonstrate the software."
 )
+PHANTOM_FOLDER = Path("demo-output")
+OWN_FOLDER = PHANTOM_FOLDER / "own-image"
+"""Apart, so that a phantom's true CT and lesions never lie beside a patient's results."""
+_TRUTH = "truth.seg.nrrd"
 PATIENT_WARNINGS = (
     PHANTOM_WARNING,
     "The MR to CT model has seen phantoms only: the HU it makes from a patient's MR are not CT numbers.",
@@ -45,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Input and output; everything has a default."""
     parser.add_argument("--image", type=Path, help="a T2w image of your own instead of the phantom")
     parser.add_argument("--seed", type=int, default=7, help="which phantom (default 7)")
-    parser.add_argument("-o", "--output", type=Path, default=Path("demo-output"), help="folder (default demo-output)")
+    parser.add_argument("-o", "--output", type=Path, help=f"folder (default {PHANTOM_FOLDER}; {OWN_FOLDER} for yours)")
     add_pipeline_arguments(parser)
 
 
@@ -59,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
 
     progress = make_progress(args.json)
     progress.update("demo", 0.0, "preparing the study")
-    make_folder(args.output)
+    folder = _folder(args)
+    make_folder(folder)
     study = _own_image(args.image) if args.image is not None else _phantom(args.seed)
     segmenter = Segmenter(DEFAULT_MODEL, device=args.device, precision=args.precision)
     segmentation = segmenter.predict(study.t2w, SubProgress(progress, 0.1, 0.4))
@@ -67,13 +73,27 @@ def run(args: argparse.Namespace) -> int:
     results, records = _synthesize(study, args, SubProgress(progress, 0.4, 0.8))
     progress.update("demo", 0.8, "writing images and figures")
     provenance = {"segmentation": segmentation.provenance.to_dict(), **records}
-    page = _write(study, segmentation, measurements, results, provenance, args.output)
+    page = _write(study, segmentation, measurements, results, provenance, folder)
     progress.update("demo", 1.0, "done")
     text = (
         f"{measurements_text(measurements)}\n\nResearch use only – not for clinical decisions.\nPage: {page.resolve()}"
     )
-    progress.result({"page": page, "folder": args.output}, text=text)
+    progress.result({"page": page, "folder": folder}, text=text)
     return ExitCode.DONE
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    """Where to write.
+
+    Raises:
+        ProstateXferError: a phantom's results lie in the folder that an image of the user's own is to go to.
+    """
+    if args.image is None:
+        return args.output or PHANTOM_FOLDER
+    folder = args.output or OWN_FOLDER
+    if (folder / _TRUTH).exists():
+        raise ProstateXferError(f"'{folder}' holds the results of a phantom: choose another folder for your own image.")
+    return folder
 
 
 def _phantom(seed: int) -> DemoInput:
@@ -138,7 +158,7 @@ def _write(study: DemoInput, segmentation, measurements, results, provenance: di
     write_image(study.t2w, folder / "t2w.nii.gz")
     segmentation.write(folder / "prostate-dil.seg.nrrd")
     if study.reference is not None:
-        write_segmentation(study.reference.labels, study.reference.structures, folder / "truth.seg.nrrd")
+        write_segmentation(study.reference.labels, study.reference.structures, folder / _TRUTH)
     for result, sequence in zip(results, study.to_synthesize, strict=True):
         name = sequence.lower()
         write_image(result.synthetic, folder / f"synthetic-ct-from-{name}.nii.gz")

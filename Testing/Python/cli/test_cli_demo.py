@@ -199,6 +199,18 @@ def test_an_image_of_the_users_own_gets_no_truth_and_the_warnings_for_patients(o
     assert all(row["dice"] is None for row in rows)
 
 
+def test_an_image_of_the_users_own_never_lies_beside_a_phantoms_truth(offline_models, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_image(make_phantom(3).render(T2W_GRID, modalities=("t2w",)).t2w, tmp_path / "mine.nrrd")
+    (tmp_path / "demo-output").mkdir()
+    (tmp_path / "demo-output" / "truth.seg.nrrd").touch()
+    assert main(["demo", "--image", "mine.nrrd", "-o", "demo-output", "--device", "cpu"]) == 1
+    assert "'demo-output' holds the results of a phantom" in capsys.readouterr().err
+    assert main(["demo", "--image", "mine.nrrd", "--device", "cpu"]) == 0
+    own = tmp_path / "demo-output" / "own-image"
+    assert {path.name for path in own.iterdir()} == ALWAYS | {"synthetic-ct-from-t2w.nii.gz"}
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

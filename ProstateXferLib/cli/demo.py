@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 PHANTOM_WARNING = (
     "The shipped models are small and were trained on few public cases and on phantoms; they demonstrate the software."
 )
-PHANTOM_FOLDER = Path("demo-output")
-OWN_FOLDER = PHANTOM_FOLDER / "own-image"
-"""Apart, so that a phantom's true CT and lesions never lie beside a patient's results."""
-_TRUTH = "truth.seg.nrrd"
 PATIENT_WARNINGS = (
     PHANTOM_WARNING,
     "The MR to CT model has seen phantoms only: the HU it makes from a patient's MR are not CT numbers.",
     "The DIL head has seen painted and phantom lesions only: what it marks in a patient is no finding.",
 )
+PHANTOM_FOLDER = Path("demo-output")
+OWN_FOLDER = PHANTOM_FOLDER / "own-image"
+"""Apart, so that a phantom's true CT and lesions never lie beside a patient's results."""
+_TRUTH = "truth.seg.nrrd"
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,7 @@ def find_models() -> list[dict[str, Any]]:
 
     found = [_known_model(model) for model in known_models()]
     registered = {model["file"] for model in found}
+    # Not `loose_models`: it passes over a second file under a registered name, which is what a check has to show.
     loose = [path for folder in models_folders() for path in sorted(folder.glob(f"*{SUFFIX}"))]
     found += [
         {"name": path.stem, "file": path, "sha256": file_sha256(path), "state": _UNREGISTERED, "advice": ""}

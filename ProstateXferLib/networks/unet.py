@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What nnU-Net's `PlainConvUNet` and `ResidualEncoderUNet` have in common: all but the encoder and two names."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -16,7 +17,7 @@ _BEFORE_BLOCKS = ("input_channels", "num_classes", "n_stages", "features_per_sta
 _AFTER_BLOCKS = ("n_conv_per_stage_decoder", "conv_bias", "deep_supervision")
 
 
-class UNet(nn.Module):
+class UNet(nn.Module, ABC):
     """An encoder, and transposed convolutions up to the logits.
 
     Args:
@@ -38,9 +39,9 @@ class UNet(nn.Module):
         initialise(self)
 
     @staticmethod
+    @abstractmethod
     def build_encoder(plan: UNetPlan) -> UNetEncoder:
-        """The encoder of this kind, which every kind gives."""
-        raise NotImplementedError
+        """The encoder of this kind."""
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> Self:

@@ -118,18 +118,29 @@ class SliceDecoder:
         for start in range(0, count, together):
             encoded = self._encode(slices[start : start + together], start, threshold, runner)
             waiting[0].append(encoded)
-            known = encoded.stop
-            for stage, tasks in enumerate(self.stages):
-                # A lesion head waits until the gland is known in the slices above, too.
-                reach = max((task.margin_slices for task in tasks), default=0)
-                while waiting[stage] and (known == count or waiting[stage][0].stop + reach <= known):
-                    self._decode(tasks, waiting[stage][0], results, runner, mirrored)
-                    ready = waiting[stage].popleft()
-                    if stage + 1 < len(waiting):
-                        waiting[stage + 1].append(ready)
-                known = waiting[stage][0].start if waiting[stage] else known
+            for tasks, ready in self._ready(waiting, encoded.stop, count):
+                self._decode(tasks, ready, results, runner, mirrored)
             progress.update("segment", encoded.stop / count, f"slice {encoded.stop} of {count}")
         return results
+
+    def _ready(
+        self, waiting: Sequence[deque[_Encoded]], known: int, count: int
+    ) -> Iterator[tuple[Sequence[HeadTask], _Encoded]]:
+        """The heads of each stage, and slices that they can be decoded in; then these wait for the next stage.
+
+        Args:
+            waiting: slices that wait for each stage.
+            known: slices that are encoded, of `count`.
+        """
+        for stage, tasks in enumerate(self.stages):
+            # A lesion head waits until the gland is known in the slices above, too.
+            reach = max((task.margin_slices for task in tasks), default=0)
+            while waiting[stage] and (known == count or waiting[stage][0].stop + reach <= known):
+                ready = waiting[stage].popleft()
+                yield tasks, ready
+                if stage + 1 < len(waiting):
+                    waiting[stage + 1].append(ready)
+            known = waiting[stage][0].start if waiting[stage] else known
 
     def _encode(self, part: Tensor, start: int, threshold: float, runner: AdaptiveRunner) -> _Encoded:
         tiles = self.tiling.cut(part)
@@ -153,8 +164,9 @@ class SliceDecoder:
             total = None
             for index, logits in enumerate(self._logits(company, encoded, results, runner)):
                 total = logits if total is None else total.to(logits.device) + logits
-                for task, own in zip(company if mirrored is not None else (), logits, strict=False):
-                    mirrored[task.head][index][here] = self.tiling.blend(own).cpu()
+                if mirrored is not None:
+                    for task, own in zip(company, logits, strict=True):
+                        mirrored[task.head][index][here] = self.tiling.blend(own).cpu()
             for task, own in zip(company, total / len(self.mirrors), strict=True):
                 results[task.head][here] = self.tiling.blend(own).cpu()
 
